@@ -1,0 +1,195 @@
+"""Every failure that tokenctl knows, as a class.
+
+A class carries what cron and a person need: a stable `code`, the `exit_code`
+that says what to do next, whether trying again can help, and a hint. The
+docstring's first line is the title. This module imports nothing of tokenctl.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class TokenctlError(Exception):
+    """Something went wrong"""
+
+    code: ClassVar[str] = "internal"
+    exit_code: ClassVar[int] = 70
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str = "", *, hint: str = "", **context: Any) -> None:
+        """Keep `detail` (one sentence), `hint` (what to do) and `context` (for logs and JSON)."""
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.hint = hint
+        self.context = context
+
+    @property
+    def title(self) -> str:
+        """The kind of failure in a few words, the same for every instance."""
+        return (type(self).__doc__ or "Something went wrong").splitlines()[0]
+
+
+class Refused(TokenctlError):
+    """A rule of the ledger refuses this"""
+
+    code = "refused"
+    exit_code = 1
+
+
+class InsufficientTokens(Refused):
+    """Not enough tokens are available"""
+
+    code = "insufficient-tokens"
+
+
+class BalanceTooLarge(Refused):
+    """The balance would pass the largest number that JSON can carry"""
+
+    code = "balance-too-large"
+
+
+class AlreadyReversed(Refused):
+    """Already reversed"""
+
+    code = "already-reversed"
+
+
+class ReplayOfReversed(Refused):
+    """This was done before and then reversed"""
+
+    code = "replay-of-reversed"
+
+
+class Declined(Refused):
+    """Answered no"""
+
+    code = "declined"
+
+
+class UsageError(TokenctlError):
+    """The command line is wrong"""
+
+    code = "usage"
+    exit_code = 2
+
+
+class ConfirmationMissing(UsageError):
+    """A confirmation is missing"""
+
+    code = "confirmation-missing"
+
+
+class LimitNotConfirmed(UsageError):
+    """A configured limit was passed without its confirmation"""
+
+    code = "limit-not-confirmed"
+
+
+class BadData(TokenctlError):
+    """The data is wrong"""
+
+    code = "bad-data"
+    exit_code = 65
+
+
+class KeyConflict(BadData):
+    """The idempotency key was used with other content"""
+
+    code = "key-conflict"
+
+
+class NoInput(TokenctlError):
+    """The input cannot be read"""
+
+    code = "no-input"
+    exit_code = 66
+
+
+class UserNotFound(TokenctlError):
+    """No such user"""
+
+    code = "user-not-found"
+    exit_code = 67
+
+
+class NotFound(TokenctlError):
+    """No such transaction or batch"""
+
+    code = "not-found"
+    exit_code = 1
+
+
+class Unavailable(TokenctlError):
+    """The database does not answer"""
+
+    code = "unavailable"
+    exit_code = 69
+    retryable = True
+
+
+class Bug(TokenctlError):
+    """A bug in tokenctl"""
+
+    code = "bug"
+    exit_code = 70
+
+
+class CannotCreate(TokenctlError):
+    """An output file cannot be made"""
+
+    code = "cannot-create"
+    exit_code = 73
+
+
+class OutputFailed(TokenctlError):
+    """The output could not be written"""
+
+    code = "output-failed"
+    exit_code = 74
+
+
+class TryLater(TokenctlError):
+    """Not now; try again later"""
+
+    code = "try-later"
+    exit_code = 75
+    retryable = True
+
+
+class LockHeld(TryLater):
+    """Somebody else is at it"""
+
+    code = "lock-held"
+
+
+class TimedOut(TryLater):
+    """Out of time"""
+
+    code = "timed-out"
+
+
+class OutcomeUnknown(TryLater):
+    """Whether it was committed is unknown"""
+
+    code = "outcome-unknown"
+
+
+class NotAllowed(TokenctlError):
+    """Not allowed"""
+
+    code = "not-allowed"
+    exit_code = 77
+
+
+class ConfigError(TokenctlError):
+    """The configuration is wrong"""
+
+    code = "config"
+    exit_code = 78
+
+
+class SchemaMismatch(ConfigError):
+    """The database's schema does not fit this tokenctl"""
+
+    code = "schema-mismatch"

@@ -1,0 +1,1 @@
+"""Reading and judging grant files: bytes in, checked rows ready for COPY out."""

@@ -1,0 +1,1 @@
+"""Everything that speaks PostgreSQL, the embedded server included."""
