@@ -28,7 +28,7 @@ check: lint types  ## Lint, types and import contracts, without the tests
 lint: $(READY)  ## Check style and import direction
 	$(RUN) ruff check
 	$(RUN) ruff format --check
-	$(RUN) importlinter.cli lint --no-cache
+	$(VENV)/bin/lint-imports --no-cache
 
 types: $(READY)  ## Check types (mypy strict)
 	$(RUN) mypy
@@ -64,7 +64,8 @@ $(READY):
 	  echo "Name another one, for example: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || { \
 	  echo "'$(PYTHON)' cannot make virtual environments. On Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
-	@test "$$($(VENV)/bin/python -V 2>&1)" = "$$($(PYTHON) -V 2>&1)" || $(PYTHON) -m venv --clear $(VENV)
+	@test "$$($(VENV)/bin/python -V 2>&1)" = "$$($(PYTHON) -V 2>&1)" && grep -qsF '$(CURDIR)' $(VENV)/bin/pip \
+	  || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing into $(VENV) (half a minute the first time) ..."
 	@$(RUN) pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
 	@$(RUN) pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
