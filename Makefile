@@ -28,7 +28,7 @@ check: lint types  ## Lint, types and import contracts, without the tests
 lint: $(READY)  ## Check style and import direction
 	$(RUN) ruff check
 	$(RUN) ruff format --check
-	$(VENV)/bin/lint-imports --no-cache
+	$(VENV)/bin/lint-imports --no-logo
 
 types: $(READY)  ## Check types (mypy strict)
 	$(RUN) mypy
