@@ -1,0 +1,219 @@
+-- An import, step one: its row in import_batches and a staging table to COPY into.
+--
+-- The staging table is unlogged, hash-partitioned like the ledger, and only the
+-- session's own role may insert into it, until import_seal_v1 takes that away. The
+-- client holds a transaction-level advisory lock for as long as it works (import_lock_v1
+-- in a transaction that it keeps open): it frees itself when the client dies, and
+-- works behind a pooler in transaction mode.
+
+CREATE OR REPLACE FUNCTION tokenctl.import_lock_v1(p_batch text) RETURNS boolean
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN pg_try_advisory_xact_lock(hashtextextended('tokenctl import ' || p_batch, 0));
+END
+$$;
+
+CREATE OR REPLACE FUNCTION tokenctl.staging_table(p_batch text) RETURNS text
+  LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN format('tokenctl_staging.%I', 'batch_' || p_batch);
+END
+$$;
+
+-- Drop what dead clients left: a batch that nobody holds the lock of. A batch
+-- that had not begun to post is forgotten whole; one that had keeps its row and its
+-- finished slices, so that the same command finishes it.
+CREATE OR REPLACE FUNCTION tokenctl.import_reap() RETURNS void
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  dead record;
+BEGIN
+  FOR dead IN SELECT b.batch_id, b.state FROM tokenctl.import_batches b WHERE b.state <> 'done' ORDER BY b.batch_id LOOP
+    CONTINUE WHEN NOT pg_try_advisory_xact_lock(hashtextextended('tokenctl import ' || dead.batch_id, 0));
+    EXECUTE 'DROP TABLE IF EXISTS ' || tokenctl.staging_table(dead.batch_id);
+    IF dead.state = 'staging' THEN
+      DELETE FROM tokenctl.import_batches b WHERE b.batch_id = dead.batch_id;
+    END IF;
+  END LOOP;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION tokenctl.staging_create(p_batch text) RETURNS void
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET client_min_messages = warning
+AS $$
+DECLARE
+  v_table text := tokenctl.staging_table(p_batch);
+  v_parts integer := tokenctl.partition_count();
+BEGIN
+  EXECUTE 'DROP TABLE IF EXISTS ' || v_table;
+  EXECUTE format($sql$
+    CREATE TABLE %s (
+      -- user_id first: the slice of a row is told from it alone, without reading on.
+      user_id         text COLLATE "C" NOT NULL,
+      line            bigint NOT NULL,
+      amount          bigint NOT NULL,
+      kind            text COLLATE "C" NOT NULL,
+      reason          text COLLATE "C" NOT NULL,
+      note            text,
+      ticket          text COLLATE "C",
+      idempotency_key text COLLATE "C" NOT NULL,
+      campaign        text COLLATE "C",
+      reverses_seq    bigint
+    ) PARTITION BY HASH (user_id) $sql$, v_table);
+  FOR i IN 0 .. v_parts - 1 LOOP
+    EXECUTE format('CREATE UNLOGGED TABLE tokenctl_staging.%I PARTITION OF %s FOR VALUES WITH (MODULUS %s, REMAINDER %s) WITH (autovacuum_enabled = off)',
+      'batch_' || p_batch || '_' || i, v_table, v_parts, i);
+  END LOOP;
+END
+$$;
+
+-- Answers `open` (copy now), `done` (imported before), `reversed` (imported and then
+-- reversed) or `not_allowed`. The batch's row says the rest.
+CREATE OR REPLACE FUNCTION tokenctl.import_open_v1(
+  p_batch text, p_file_name text, p_sha256 text, p_size bigint, p_options jsonb, p_slices integer, p_request_id text, p_claimed_by text
+) RETURNS text
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
+AS $$
+DECLARE
+  v_state text;
+BEGIN
+  IF NOT pg_has_role(session_user, 'tokenctl_batch', 'MEMBER') THEN
+    PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'import', 'not_allowed', p_batch, jsonb_build_object('file', p_file_name));
+    RETURN 'not_allowed';
+  END IF;
+  SELECT CASE WHEN EXISTS (SELECT FROM tokenctl.import_batches r WHERE r.reverses_batch = p_batch) THEN 'reversed' ELSE b.state END
+    INTO v_state FROM tokenctl.import_batches b WHERE b.batch_id = p_batch;
+  IF v_state IN ('done', 'reversed') THEN
+    IF v_state = 'reversed' THEN
+      PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'import', 'replay_reversed', p_batch, jsonb_build_object('file', p_file_name));
+    END IF;
+    RETURN v_state;
+  END IF;
+  PERFORM tokenctl.import_reap();
+  -- The slices of a batch that was cut off stay as they were, so that its finished
+  -- ones still mean the same users.
+  INSERT INTO tokenctl.import_batches AS b (batch_id, kind, file_name, file_sha256, file_size, options, slices, operator, claimed_by, request_id)
+  VALUES (p_batch, 'import', p_file_name, p_sha256, p_size, p_options, p_slices, session_user, p_claimed_by, p_request_id)
+  ON CONFLICT (batch_id) DO UPDATE SET operator = excluded.operator, claimed_by = excluded.claimed_by, request_id = excluded.request_id;
+  PERFORM tokenctl.staging_create(p_batch);
+  EXECUTE format('GRANT INSERT ON %s TO %I', tokenctl.staging_table(p_batch), session_user);
+  RETURN 'open';
+END
+$$;
+
+-- As import_open_v1 for the reversal of a batch: the rows come from the ledger, not
+-- from a client, and are posted by the same path. Answers `open`, `done` (nothing is
+-- left to reverse), `unknown_batch`, `not_finished` or `not_allowed`.
+CREATE OR REPLACE FUNCTION tokenctl.reversal_open_v1(
+  p_batch text, p_reverses text, p_reason text, p_note text, p_ticket text, p_slices integer, p_request_id text, p_claimed_by text
+) RETURNS text
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
+AS $$
+DECLARE
+  v_from  timestamptz;
+  v_state text;
+  v_rows  bigint;
+BEGIN
+  IF NOT pg_has_role(session_user, 'tokenctl_batch', 'MEMBER') THEN
+    PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'reverse-batch', 'not_allowed', p_reverses, '{}');
+    RETURN 'not_allowed';
+  END IF;
+  SELECT b.started_at, b.state INTO v_from, v_state FROM tokenctl.import_batches b WHERE b.batch_id = p_reverses;
+  IF v_from IS NULL THEN
+    RETURN 'unknown_batch';
+  END IF;
+  IF v_state <> 'done' THEN
+    RETURN 'not_finished';
+  END IF;
+  SELECT b.state INTO v_state FROM tokenctl.import_batches b WHERE b.batch_id = p_batch;
+  IF v_state = 'done' THEN
+    RETURN 'done';
+  END IF;
+  PERFORM tokenctl.import_reap();
+  INSERT INTO tokenctl.import_batches AS b (batch_id, kind, slices, reverses_batch, reason, operator, claimed_by, request_id)
+  VALUES (p_batch, 'reversal', p_slices, p_reverses, p_reason, session_user, p_claimed_by, p_request_id)
+  ON CONFLICT (batch_id) DO UPDATE SET operator = excluded.operator, claimed_by = excluded.claimed_by, request_id = excluded.request_id;
+  PERFORM tokenctl.staging_create(p_batch);
+  -- What this very reversal posted before it was cut off is staged again, so that its
+  -- slices count the same; their lanes are done and post nothing twice.
+  EXECUTE format($sql$
+    INSERT INTO %s (line, user_id, amount, kind, reason, note, ticket, idempotency_key, reverses_seq)
+    SELECT row_number() OVER (), t.user_id, -t.amount, t.kind, $1, $2, $3, 'reverse:' || t.seq, t.seq
+    FROM tokenctl.token_transactions t
+    WHERE t.batch_id = $4 AND t.created_at >= $5 AND NOT EXISTS (
+      SELECT FROM tokenctl.token_transactions r
+      WHERE r.user_id = t.user_id AND r.reverses_seq = t.seq AND r.batch_id IS DISTINCT FROM $6)
+    $sql$, tokenctl.staging_table(p_batch)) USING p_reason, p_note, p_ticket, p_reverses, v_from, p_batch;
+  GET DIAGNOSTICS v_rows = ROW_COUNT;
+  UPDATE tokenctl.import_batches b SET rows_read = v_rows WHERE b.batch_id = p_batch;
+  RETURN 'open';
+END
+$$;
+
+-- No more rows from the client: from here on only the functions touch the staging.
+CREATE OR REPLACE FUNCTION tokenctl.import_seal_v1(p_batch text) RETURNS void
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
+AS $$
+BEGIN
+  PERFORM tokenctl.import_own(p_batch);
+  EXECUTE format('REVOKE INSERT ON %s FROM %I', tokenctl.staging_table(p_batch), session_user);
+END
+$$;
+
+-- Every step belongs to whoever opened the batch.
+CREATE OR REPLACE FUNCTION tokenctl.import_own(p_batch text) RETURNS tokenctl.import_batches
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  batch tokenctl.import_batches;
+BEGIN
+  SELECT * INTO batch FROM tokenctl.import_batches b WHERE b.batch_id = p_batch AND b.operator = session_user AND b.state <> 'done';
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'batch % is not open for %', p_batch, session_user USING ERRCODE = 'insufficient_privilege';
+  END IF;
+  RETURN batch;
+END
+$$;
+
+-- The end: staging goes, and the batch is `done` with the sums of its slices; or,
+-- when nothing was posted and nothing shall be (a dry run, bad rows), it is forgotten.
+CREATE OR REPLACE FUNCTION tokenctl.import_close_v1(p_batch text, p_rows_read bigint, p_rejected bigint, p_duplicate bigint) RETURNS tokenctl.import_batches
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
+AS $$
+DECLARE
+  batch tokenctl.import_batches := tokenctl.import_own(p_batch);
+BEGIN
+  EXECUTE 'DROP TABLE IF EXISTS ' || tokenctl.staging_table(p_batch);
+  IF batch.state = 'staging' THEN
+    DELETE FROM tokenctl.import_batches b WHERE b.batch_id = p_batch;
+    RETURN batch;
+  END IF;
+  IF EXISTS (SELECT FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.state = 'pending') THEN
+    RETURN batch;
+  END IF;
+  UPDATE tokenctl.import_batches b
+  SET state = 'done', finished_at = clock_timestamp(), rows_read = coalesce(p_rows_read, b.rows_read),
+      rejected = p_rejected, duplicate = p_duplicate, applied = l.applied, applied_tokens = l.applied_tokens,
+      replayed = l.replayed, replayed_tokens = l.replayed_tokens, conflicting = l.conflicting, refused = l.refused
+  FROM (SELECT coalesce(sum(i.applied), 0) AS applied, coalesce(sum(i.applied_tokens), 0) AS applied_tokens,
+               coalesce(sum(i.replayed), 0) AS replayed, coalesce(sum(i.replayed_tokens), 0) AS replayed_tokens,
+               coalesce(sum(i.conflicting), 0) AS conflicting, coalesce(sum(i.refused), 0) AS refused
+        FROM tokenctl.import_lanes i WHERE i.batch_id = p_batch) l
+  WHERE b.batch_id = p_batch
+  RETURNING * INTO batch;
+  RETURN batch;
+END
+$$;
+
+REVOKE ALL ON FUNCTION tokenctl.import_lock_v1(text), tokenctl.staging_table(text), tokenctl.import_reap(), tokenctl.staging_create(text),
+  tokenctl.import_open_v1(text, text, text, bigint, jsonb, integer, text, text),
+  tokenctl.reversal_open_v1(text, text, text, text, text, integer, text, text),
+  tokenctl.import_seal_v1(text), tokenctl.import_own(text), tokenctl.import_close_v1(text, bigint, bigint, bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tokenctl.import_seal_v1(text), tokenctl.import_close_v1(text, bigint, bigint, bigint) TO tokenctl_batch;
+-- A support role gets its refusal, and an audit row, from the function itself.
+GRANT EXECUTE ON FUNCTION tokenctl.import_lock_v1(text),
+  tokenctl.import_open_v1(text, text, text, bigint, jsonb, integer, text, text),
+  tokenctl.reversal_open_v1(text, text, text, text, text, integer, text, text) TO tokenctl_support, tokenctl_batch;

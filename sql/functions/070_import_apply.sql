@@ -1,0 +1,152 @@
+-- An import, step three: post one slice. The posting path of many users.
+
+-- Post the rows that p_source selects, all of one partition and with no key twice,
+-- of p_users users, p_new_users of them perhaps without an account (accounts never
+-- vanish, so zero is certain). A few plain statements, each set-based: missing accounts, one
+-- update per account (this takes the locks), then the entries, whose seq and running
+-- balance are counted back from the account as the update left it. p_guard says what an
+-- account must satisfy beyond its constraints. Answers the number of entries.
+CREATE OR REPLACE FUNCTION tokenctl.post_set(p_part integer, p_source text, p_users bigint, p_new_users bigint, p_guard text, p_batch text, p_request_id text, p_claimed_by text)
+  RETURNS bigint
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_accounts text := format('tokenctl.%I', 'token_accounts_' || p_part);
+  v_count    bigint;
+BEGIN
+  IF p_new_users > 0 THEN
+    EXECUTE format('INSERT INTO %s (user_id) SELECT user_id FROM %s s GROUP BY user_id ORDER BY user_id ON CONFLICT DO NOTHING', v_accounts, p_source);
+  END IF;
+  EXECUTE format($sql$
+    UPDATE %1$s a SET balance = a.balance + u.tokens, last_seq = a.last_seq + u.n, updated_at = greatest(clock_timestamp(), a.updated_at)
+    FROM (SELECT user_id, count(*) AS n, tokenctl.sum_tokens(amount) AS tokens FROM %2$s s GROUP BY user_id) u
+    WHERE a.user_id = u.user_id AND %3$s $sql$, v_accounts, p_source, p_guard);
+  GET DIAGNOSTICS v_count = ROW_COUNT;
+  IF v_count <> p_users THEN
+    RAISE EXCEPTION 'an account lacks tokens' USING ERRCODE = 'check_violation', CONSTRAINT = 'available_tokens';
+  END IF;
+  EXECUTE format($sql$
+    INSERT INTO tokenctl.%3$I (user_id, seq, amount, balance_after, created_at, reverses_seq, kind, reason, ticket, campaign,
+      operator, claimed_by, request_id, idempotency_key, batch_id, note)
+    SELECT s.user_id, a.last_seq + 1 - row_number() OVER back, s.amount,
+      a.balance + s.amount - tokenctl.sum_tokens(s.amount) OVER back, a.updated_at, s.reverses_seq, s.kind, s.reason, s.ticket, s.campaign,
+      $4, $1, $2, s.idempotency_key, $3, s.note
+    FROM %2$s s JOIN %1$s a USING (user_id)
+    WINDOW back AS (PARTITION BY s.user_id ORDER BY s.line DESC ROWS UNBOUNDED PRECEDING) $sql$,
+    v_accounts, p_source, 'token_transactions_' || p_part)
+  USING p_claimed_by, p_request_id, p_batch, session_user::text;
+  GET DIAGNOSTICS v_count = ROW_COUNT;
+  RETURN v_count;
+END
+$$;
+
+-- Post one slice, once. First everything at once, and the constraints speak; only
+-- when they do is the slice sorted, under the locks, into what can be posted and
+-- what cannot. Answers the lane as it stands afterwards.
+CREATE OR REPLACE FUNCTION tokenctl.import_apply_v1(p_batch text, p_part integer, p_slice integer, p_request_id text, p_claimed_by text)
+  RETURNS tokenctl.import_lanes
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '60s'
+AS $$
+DECLARE
+  batch    tokenctl.import_batches := tokenctl.import_own(p_batch);
+  lane     tokenctl.import_lanes;
+  v_source text := format('(SELECT * FROM %s WHERE %s = %s)', tokenctl.staging_part(p_batch, p_part), tokenctl.slice_of(batch.slices), p_slice);
+  v_guard  text := 'true';
+BEGIN
+  IF batch.state <> 'applying' THEN
+    RAISE EXCEPTION 'batch % has not begun', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+  -- One multi-user post at a time in a partition: two of them that lock the same
+  -- accounts in different orders would deadlock. Single posts hold one lock only.
+  PERFORM pg_advisory_xact_lock(hashtext('tokenctl partition'), p_part);
+  SELECT * INTO lane FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.part = p_part AND l.slice = p_slice FOR UPDATE;
+  IF NOT FOUND OR lane.state = 'done' THEN
+    RETURN lane;
+  END IF;
+  IF batch.kind = 'reversal' THEN
+    v_guard := '(u.tokens >= 0 OR a.balance - tokenctl.held_tokens(a.user_id) + u.tokens >= 0)';
+  END IF;
+  BEGIN
+    lane.applied := tokenctl.post_set(p_part, v_source, lane.staged_users, lane.new_users, v_guard, p_batch, p_request_id, p_claimed_by);
+    lane.applied_tokens := lane.staged_tokens;
+  EXCEPTION WHEN unique_violation OR check_violation OR numeric_value_out_of_range THEN
+    lane := tokenctl.post_sorted(lane, v_source, v_guard, p_request_id, p_claimed_by);
+  END;
+  -- Unlogged rows are gone after a crash of the server, while the batch still says
+  -- that they were staged.
+  IF lane.applied + lane.replayed + lane.conflicting + lane.refused <> lane.staged THEN
+    RAISE EXCEPTION 'the staged rows of batch % are gone', p_batch USING ERRCODE = 'object_not_in_prerequisite_state', CONSTRAINT = 'staging_lost';
+  END IF;
+  lane.state := 'done';
+  lane.finished_at := clock_timestamp();
+  UPDATE tokenctl.import_lanes l
+  SET (state, applied, applied_tokens, replayed, replayed_tokens, conflicting, refused, findings, finished_at)
+    = (lane.state, lane.applied, lane.applied_tokens, lane.replayed, lane.replayed_tokens, lane.conflicting, lane.refused, lane.findings, lane.finished_at)
+  WHERE l.batch_id = p_batch AND l.part = p_part AND l.slice = p_slice;
+  RETURN lane;
+END
+$$;
+
+-- The slow, exact way for a slice that the constraints refused: the accounts are
+-- locked in order, each row is judged against what is now committed, and the good ones
+-- are posted. A user whose sum cannot be posted (too few tokens available, or more
+-- than a balance can hold) is left out whole.
+CREATE OR REPLACE FUNCTION tokenctl.post_sorted(lane tokenctl.import_lanes, p_source text, p_guard text, p_request_id text, p_claimed_by text)
+  RETURNS tokenctl.import_lanes
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_accounts text := format('tokenctl.%I', 'token_accounts_' || lane.part);
+  v_entries  text := format('tokenctl.%I', 'token_transactions_' || lane.part);
+  v_judged   text;
+  v_refused  text[];
+  v_users    bigint;
+BEGIN
+  EXECUTE format('INSERT INTO %s (user_id) SELECT user_id FROM %s s GROUP BY user_id ORDER BY user_id ON CONFLICT DO NOTHING', v_accounts, p_source);
+  EXECUTE format('SELECT count(*) FROM (SELECT FROM %s WHERE user_id IN (SELECT user_id FROM %s s) ORDER BY user_id FOR NO KEY UPDATE) locked', v_accounts, p_source);
+  -- A row's verdict: `replayed`, `conflict`, or NULL for a row that can be posted.
+  -- Inside the file the first row of a key is the one that counts.
+  v_judged := format($sql$
+    (SELECT s.*, t.seq AS other_seq, CASE
+        WHEN t.seq IS NULL AND r.seq IS NOT NULL THEN 'replayed'
+        WHEN t.seq IS NULL AND row_number() OVER (PARTITION BY s.user_id, s.idempotency_key ORDER BY s.line) = 1 THEN NULL
+        WHEN t.seq IS NOT NULL AND (s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq)
+          IS NOT DISTINCT FROM (t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq) THEN 'replayed'
+        ELSE 'conflict' END AS verdict
+     FROM %1$s s
+     LEFT JOIN %2$s t ON t.user_id = s.user_id AND t.idempotency_key = s.idempotency_key
+     LEFT JOIN %2$s r ON r.user_id = s.user_id AND r.reverses_seq = s.reverses_seq) $sql$, p_source, v_entries);
+  EXECUTE format($sql$
+    SELECT coalesce(array_agg(u.user_id), '{}') FROM (
+      SELECT user_id, sum(amount) AS tokens FROM %1$s j WHERE verdict IS NULL GROUP BY user_id) u
+    JOIN %2$s a USING (user_id)
+    WHERE a.balance + u.tokens > 9007199254740991 OR a.balance + u.tokens < 0 OR NOT %3$s $sql$, v_judged, v_accounts, p_guard) INTO v_refused;
+  EXECUTE format($sql$
+    SELECT count(*) FILTER (WHERE verdict = 'replayed'), coalesce(sum(amount) FILTER (WHERE verdict = 'replayed'), 0),
+      count(*) FILTER (WHERE verdict = 'conflict'), count(*) FILTER (WHERE verdict IS NULL AND user_id = ANY ($1)),
+      jsonb_agg(jsonb_build_object('line', line, 'user_id', user_id, 'problem', coalesce(verdict, 'refused'), 'seq', other_seq) ORDER BY line)
+        FILTER (WHERE verdict = 'conflict' OR verdict IS NULL AND user_id = ANY ($1))
+    FROM %1$s j $sql$, v_judged)
+  INTO lane.replayed, lane.replayed_tokens, lane.conflicting, lane.refused, lane.findings USING v_refused;
+  v_judged := format('(SELECT * FROM %s j WHERE verdict IS NULL AND user_id <> ALL (%L::text[]))', v_judged, v_refused);
+  EXECUTE format('SELECT count(DISTINCT user_id), coalesce(sum(amount), 0) FROM %s s', v_judged) INTO v_users, lane.applied_tokens;
+  lane.applied := tokenctl.post_set(lane.part, v_judged, v_users, 0, p_guard, lane.batch_id, p_request_id, p_claimed_by);
+  RETURN lane;
+END
+$$;
+
+-- Confirmed: from here on the batch is in the ledger and is finished by whoever runs
+-- the same command, however often it is cut off.
+CREATE OR REPLACE FUNCTION tokenctl.import_begin_v1(p_batch text) RETURNS void
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
+AS $$
+BEGIN
+  PERFORM tokenctl.import_own(p_batch);
+  UPDATE tokenctl.import_batches b SET state = 'applying' WHERE b.batch_id = p_batch;
+END
+$$;
+
+REVOKE ALL ON FUNCTION tokenctl.post_set(integer, text, bigint, bigint, text, text, text, text),
+  tokenctl.post_sorted(tokenctl.import_lanes, text, text, text, text),
+  tokenctl.import_apply_v1(text, integer, integer, text, text), tokenctl.import_begin_v1(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tokenctl.import_apply_v1(text, integer, integer, text, text), tokenctl.import_begin_v1(text) TO tokenctl_batch;

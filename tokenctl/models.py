@@ -1,0 +1,212 @@
+"""The values that cross layers: frozen, typed, without any I/O.
+
+Tokens are whole numbers up to 2^53 - 1; times are aware datetimes in UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Change:
+    """The newest entry of an account, as `balance` shows it."""
+
+    at: datetime
+    amount: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Balance:
+    """What a user has. `available` is what can be spent now: balance less open holds."""
+
+    user_id: str
+    balance: int
+    held: int
+    available: int
+    last_change: Change | None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What the ledger answered to a write; `outcome` as in sql/functions/010_receipt.sql."""
+
+    outcome: str
+    user_id: str
+    seq: int | None
+    kind: str | None
+    amount: int | None
+    balance_before: int | None
+    balance_after: int | None
+    held: int | None
+    missing: int | None
+    reason: str | None
+    note: str | None
+    ticket: str | None
+    campaign: str | None
+    operator: str | None
+    claimed_by: str | None
+    request_id: str | None
+    idempotency_key: str | None
+    batch_id: str | None
+    reverses_seq: int | None
+    reversed_by: int | None
+    created_at: datetime | None
+
+    @property
+    def name(self) -> str:
+        """The transaction's name, USER:SEQ."""
+        return f"{self.user_id}:{self.seq}"
+
+    @property
+    def replayed(self) -> bool:
+        """Whether this entry was made by an earlier call with the same key."""
+        return self.outcome == "replayed"
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What `grant-bonus` asks for; amount in tokens."""
+
+    user_id: str
+    amount: int
+    reason: str
+    note: str | None = None
+    ticket: str | None = None
+    campaign: str | None = None
+    key: str | None = None
+    new_user: bool = False
+
+
+@dataclass(frozen=True)
+class Reversal:
+    """What `reverse USER:SEQ` asks for."""
+
+    user_id: str
+    seq: int
+    reason: str
+    note: str | None = None
+    ticket: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an import would do, counted by the database on the staged rows."""
+
+    staged: int = 0
+    tokens: int = 0
+    users: int = 0
+    new_users: int = 0
+    repeated_users: int = 0
+    duplicate: int = 0
+    findings: int = 0
+    replayed: int = 0
+    replayed_tokens: int = 0
+    own: int = 0
+    own_tokens: int = 0
+    largest_user: str | None = None
+    largest_tokens: int | None = None
+
+    def __add__(self, other: Plan) -> Plan:
+        """The plan of two partitions together."""
+        counts = {
+            name: getattr(self, name) + getattr(other, name)
+            for name in self.__dataclass_fields__
+            if name not in ("largest_user", "largest_tokens")
+        }
+        larger = max((self, other), key=lambda plan: plan.largest_tokens or 0)
+        return Plan(**counts, largest_user=larger.largest_user, largest_tokens=larger.largest_tokens)
+
+    @property
+    def fresh(self) -> int:
+        """Rows that would be posted now."""
+        return self.staged - self.replayed - self.own
+
+    @property
+    def fresh_tokens(self) -> int:
+        """Tokens that would be posted now."""
+        return self.tokens - self.replayed_tokens - self.own_tokens
+
+
+@dataclass(frozen=True)
+class Batch:
+    """An import, or the reversal of one, as the ledger keeps it."""
+
+    batch_id: str
+    kind: str
+    state: str
+    file_name: str | None
+    file_sha256: str | None
+    file_size: int | None
+    options: dict[str, Any]
+    slices: int
+    reverses_batch: str | None
+    reason: str | None
+    operator: str
+    claimed_by: str
+    request_id: str
+    rows_read: int | None
+    rejected: int | None
+    duplicate: int | None
+    applied: int | None
+    applied_tokens: int | None
+    replayed: int | None
+    replayed_tokens: int | None
+    conflicting: int | None
+    refused: int | None
+    started_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row of an import that must not be, or was not, posted."""
+
+    line: int
+    problem: str
+    user_id: str
+    idempotency_key: str | None = None
+    other: str | None = None
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """A user from whom a reversal wants more than is available; in tokens."""
+
+    user_id: str
+    wanted: int
+    available: int
+
+
+@dataclass(frozen=True)
+class BadLine:
+    """One row that was judged bad before anything was written: where, what, why."""
+
+    line: int
+    column: str
+    why: str
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """The outcome of `batch-import`, for people and programs alike.
+
+    `outcome` is planned (a dry run), applied, resumed, or already (the same file again).
+    """
+
+    outcome: str
+    batch_id: str
+    file_name: str
+    rows: int
+    total: int
+    rejected: int
+    plan: Plan | None
+    batch: Batch | None
+    bad: tuple[BadLine, ...] = ()
+    reject_file: str | None = None
+    seconds: float = 0.0
+    by_reason: dict[str, tuple[int, int]] = field(default_factory=dict)

@@ -1,0 +1,188 @@
+"""`Output`: prints results, talk, questions and errors, and nobody else does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TextIO
+
+from tokenctl.errors import ConfirmationMissing, Declined, LimitNotConfirmed, OutputFailed, TokenctlError, UsageError
+from tokenctl.output import text
+from tokenctl.output.views import View, for_programs, json_ready
+
+if TYPE_CHECKING:
+    from tokenctl.settings import Settings
+
+
+class Output:
+    """Knows the streams, the format and the manners that go with them."""
+
+    def __init__(self, *, form: str | None = None, quiet: bool = False, no_input: bool = False,
+                 no_color: bool = False, force_color: bool = False) -> None:  # fmt: skip
+        """Look at the process's streams once; `form` None chooses table on a terminal, else TSV."""
+        self._stdout_tty = _is_terminal(sys.stdout)
+        self._stderr_tty = _is_terminal(sys.stderr)
+        self.form = form or ("table" if self._stdout_tty else "tsv")
+        self.quiet = quiet
+        self._can_ask = self._stderr_tty and _is_terminal(sys.stdin) and not no_input
+        self._color = (self._stdout_tty or force_color) and not no_color
+        self._error_color = (self._stderr_tty or force_color) and not no_color
+        #: Set once something is committed: from then on a failure to print must say so.
+        self.committed: str | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Output:
+        """The output that the settings ask for."""
+        return cls(
+            form=settings.format, quiet=settings.quiet, no_input=settings.no_input,
+            no_color=settings.no_color, force_color=settings.force_color,
+        )  # fmt: skip
+
+    @property
+    def machine(self) -> bool:
+        """Whether a program reads the result as JSON."""
+        return self.form in ("json", "jsonl")
+
+    def result(self, view: View) -> None:
+        """Print a result in the chosen format. Raises OutputFailed when it cannot be written."""
+        if self.form in ("json", "jsonl"):
+            self._write(self._json(view))
+        elif self.form == "value":
+            if view.value is None:
+                raise UsageError(f"{view.schema} is no single value", hint="use --format tsv or json")
+            self._write(view.value + "\n")
+        elif self.form == "tsv":
+            self._write("".join("\t".join(map(for_programs, row)) + "\n" for row in view.table.rows))
+        elif not (self.quiet and self.committed):
+            self._write(self._table(view))
+
+    def say(self, line: str, *, mark: str = "▸") -> None:
+        """A line of talk on stderr; silent with --quiet."""
+        if not self.quiet:
+            self._talk(f"{mark} {line}" if mark else line)
+
+    def warn(self, line: str) -> None:
+        """A line on stderr that --quiet does not silence."""
+        self._talk(line)
+
+    def error(self, error: TokenctlError, *, request_id: str | None = None) -> None:
+        """One error on stderr: a sentence and a hint, or an RFC 9457 object for programs."""
+        if self.machine:
+            problem = {
+                "type": f"urn:tokenctl:problem:{error.code}", "title": error.title, "detail": error.detail,
+                "instance": f"urn:tokenctl:request:{request_id}" if request_id else None,
+                "exit_code": error.exit_code, "retryable": error.retryable, "hint": error.hint or None,
+                **json_ready(error.context),
+            }  # fmt: skip
+            self._talk(json.dumps(problem))
+            return
+        lines = error.detail.splitlines() or [error.title]
+        self._talk("tokenctl: " + lines[0])
+        for line in [*lines[1:], *error.hint.splitlines()]:
+            self._talk("          " + line)
+
+    def require_answer(self, flag: str, *, given: bool) -> None:
+        """Refuse early when a question will come that nobody can answer."""
+        if not given and not self._can_ask:
+            raise ConfirmationMissing(f"{flag} is required when nobody can answer a question", hint=f"add {flag}")
+
+    def confirm(self, question: str) -> None:
+        """Ask y/N on the terminal; raises Declined unless the answer is yes."""
+        if self._ask(f"{question} [y/N]: ").strip().lower() not in ("y", "yes"):
+            raise Declined("answered no; nothing was changed")
+
+    def confirm_number(self, what: str, number: int) -> None:
+        """Have a number typed; raises LimitNotConfirmed unless it is the same."""
+        answer = self._ask(f"To proceed, type the {what}: ").strip().replace(",", "")
+        if answer != str(number):
+            raise LimitNotConfirmed(f"'{text.clean(answer)}' is not {number}; nothing was changed")
+
+    @contextlib.contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar on stderr when that is a terminal; yields a function that hears of steps done."""
+        if not self._stderr_tty or self.quiet or self.machine:
+            yield lambda _done: None
+            return
+        from tokenctl.output.bars import bar  # rich's progress costs 30 ms
+
+        with bar(what, total, color=self._error_color) as advance:
+            yield advance
+
+    def _ask(self, prompt: str) -> str:
+        if not self._can_ask:
+            raise ConfirmationMissing("nobody can answer a question here", hint="add --yes")
+        sys.stderr.write(text.plain(prompt, sys.stderr.encoding or "ascii"))
+        sys.stderr.flush()
+        answer = sys.stdin.readline()
+        if not answer:
+            self._talk("")
+            raise Declined("no answer; nothing was changed")
+        return answer
+
+    def _json(self, view: View) -> str:
+        if self.form == "jsonl" and isinstance(view.data, list):
+            return "".join(json.dumps(json_ready(item)) + "\n" for item in view.data)
+        return json.dumps({"schema": view.schema, "data": json_ready(view.data), "meta": json_ready(view.meta)}) + "\n"
+
+    def _table(self, view: View) -> str:
+        from tokenctl.output.tables import render  # rich is only for terminals
+
+        return render(view.table, width=_width(), color=self._color, encoding=_encoding(sys.stdout))
+
+    def _write(self, content: str) -> None:
+        try:
+            stream = sys.stdout
+            if stream is None:
+                raise OSError(9, "standard output is closed")  # noqa: TRY301 — one way out for all failures to write
+            stream.flush()
+            data = text.plain(content, _encoding(stream)).encode(_encoding(stream), "backslashreplace")
+            stream.buffer.write(data)
+            stream.buffer.flush()
+        except BrokenPipeError:
+            _silence(1)
+            if self.committed:
+                raise self._unwritten("closed by its reader") from None
+            raise
+        except (OSError, ValueError) as error:
+            _silence(1)
+            raise self._unwritten(getattr(error, "strerror", None) or str(error)) from error
+
+    def _unwritten(self, why: str) -> OutputFailed:
+        if self.committed:
+            return OutputFailed(f"committed: {self.committed}; only the receipt could not be written ({why})",
+                                hint="do not run it again for the receipt's sake; the ledger has it")  # fmt: skip
+        return OutputFailed(f"the output could not be written ({why})", hint="nothing was changed")
+
+    def _talk(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody is left to tell
+            sys.stderr.write(text.plain(line, sys.stderr.encoding or "ascii") + "\n")
+            sys.stderr.flush()
+
+
+def _is_terminal(stream: TextIO | Any) -> bool:
+    try:
+        return stream is not None and bool(stream.isatty())
+    except ValueError:  # closed
+        return False
+
+
+def _encoding(stream: TextIO | None) -> str:
+    return (stream.encoding if stream is not None else None) or "ascii"
+
+
+def _width() -> int:
+    for fd in (1, 2):
+        with contextlib.suppress(OSError):
+            return os.get_terminal_size(fd).columns
+    return 100
+
+
+def _silence(fd: int) -> None:
+    """Point a stream that cannot be written at nothing, or the interpreter complains when it ends."""
+    with contextlib.suppress(OSError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, fd)
+        os.close(null)

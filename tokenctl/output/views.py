@@ -1,0 +1,72 @@
+"""A result, before it is printed: one value that each format renders in its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from tokenctl.output import text
+
+Cell = str | int | datetime | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: its heading and whether it holds numbers."""
+
+    heading: str
+    number: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of raw cells; how a cell looks is decided by its type and the format.
+
+    With `pairs` the table is one object: headings on the left, values on the right.
+    """
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    pairs: bool = False
+
+
+@dataclass(frozen=True)
+class View:
+    """What a command answers: JSON data under a versioned schema name, and a table of it."""
+
+    schema: str
+    data: Any
+    table: Table
+    value: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+def for_people(cell: Cell) -> str:
+    """A cell on a terminal."""
+    if cell is None or cell == "":
+        return "─"
+    if isinstance(cell, int):
+        return text.count(cell)
+    return text.moment(cell) if isinstance(cell, datetime) else text.clean(cell)
+
+
+def for_programs(cell: Cell) -> str:
+    """A cell of a TSV line: never a tab, never a newline, never cut."""
+    if cell is None:
+        return ""
+    if isinstance(cell, int):
+        return str(cell)
+    return text.rfc3339(cell) if isinstance(cell, datetime) else text.clean(cell)
+
+
+def json_ready(value: Any) -> Any:
+    """The value with times as RFC 3339 text, for the JSON encoder."""
+    if isinstance(value, datetime):
+        return text.rfc3339(value)
+    if isinstance(value, Mapping):
+        return {key: json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(item) for item in value]
+    return value

@@ -1,0 +1,67 @@
+"""Granting tokens to one user: checked, looked at, then posted with its key."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+
+from tokenctl.errors import LimitNotConfirmed, OutcomeUnknown, UsageError
+from tokenctl.models import Grant, Receipt
+from tokenctl.services.refusals import DONE, refusal
+from tokenctl.settings import Settings
+from tokenctl.storage.ledger import Ledger
+
+
+def check(grant: Grant, settings: Settings, *, confirm_amount: int | None) -> bool:
+    """Judge what can be judged without the database; answers whether the amount must be typed.
+
+    Raises UsageError or LimitNotConfirmed.
+    """
+    if grant.campaign and grant.key:
+        raise UsageError("--campaign is a key of its own: one claim per user", hint="leave --idempotency-key out")
+    check_reason(grant.reason, settings)
+    if confirm_amount is not None and confirm_amount != grant.amount:
+        raise LimitNotConfirmed(f"--confirm-amount {confirm_amount} is not --amount {grant.amount}; nothing was changed")
+    return grant.amount > settings.limits.grant and confirm_amount is None
+
+
+def check_reason(reason: str, settings: Settings) -> None:
+    """Raise UsageError for a reason that the configuration does not list."""
+    if settings.reasons is not None and reason not in settings.reasons:
+        raise UsageError(f"reason '{reason}' is not on the configured list", hint="one of " + ", ".join(sorted(settings.reasons)))
+
+
+def preview(ledger: Ledger, grant: Grant, *, ledger_name: str, dry_run: bool) -> tuple[Grant, Receipt]:
+    """The grant with its key, and what the ledger would answer. Raises what it would refuse."""
+    receipt = ledger.preview_grant(grant)
+    keyed = replace(grant, key=receipt.idempotency_key)
+    if receipt.outcome not in DONE:
+        # Once more for good, so that the refusal is on record; a dry run leaves no trace.
+        raise refusal(ledger, receipt if dry_run else ledger.grant(keyed), ledger_name=ledger_name, asked=_asked(grant))
+    return keyed, receipt
+
+
+def post(ledger: Ledger, grant: Grant, *, ledger_name: str) -> Receipt:
+    """Post a grant that has its key. Raises the refusal, or OutcomeUnknown with the command to run again."""
+    try:
+        receipt = ledger.grant(grant)
+    except OutcomeUnknown as error:
+        raise OutcomeUnknown(error.detail, hint=f"run again, it cannot be granted twice:\n{command(grant)}", **error.context) from error
+    if receipt.outcome not in DONE:
+        raise refusal(ledger, receipt, ledger_name=ledger_name, asked=_asked(grant))
+    return receipt
+
+
+def command(grant: Grant) -> str:
+    """The command line that does just this grant, with its key."""
+    words = ["tokenctl", "grant-bonus", grant.user_id, "--amount", str(grant.amount), "--reason", grant.reason]
+    for flag, value in (("--note", grant.note), ("--ticket", grant.ticket), ("--campaign", grant.campaign)):
+        words += [flag, value] if value else []
+    words += [] if grant.campaign or not grant.key else ["--idempotency-key", grant.key]
+    return shlex.join([*words, *(["--new-user"] if grant.new_user else []), "--yes"])
+
+
+def _asked(grant: Grant) -> str:
+    extras = [f"ticket {grant.ticket}"] if grant.ticket else []
+    extras += [f"campaign {grant.campaign}"] if grant.campaign else []
+    return ", ".join([f"{grant.amount:+,} {grant.reason}", *extras])

@@ -1,0 +1,56 @@
+"""The ledger's refusals as errors: one sentence and one way on for each outcome."""
+
+from __future__ import annotations
+
+from tokenctl import errors
+from tokenctl.models import Receipt
+from tokenctl.services import balances
+from tokenctl.storage.ledger import Ledger
+
+#: Outcomes that are no refusal.
+DONE = ("applied", "replayed")
+
+
+def refusal(ledger: Ledger, receipt: Receipt, *, ledger_name: str, asked: str) -> errors.TokenctlError:
+    """The error for a receipt that is no success; `asked` says in words what was asked for."""
+    match receipt.outcome:
+        case "unknown_user":
+            return balances.not_found(ledger, [receipt.user_id], ledger_name=ledger_name)
+        case "unknown_entry":
+            return errors.NotFound(f"no such transaction of {receipt.user_id} in ledger {ledger_name}", hint="tokenctl balance shows if the user exists")
+        case "conflict":
+            return errors.KeyConflict(
+                f"key {receipt.idempotency_key} of {receipt.user_id} was used for {_was(receipt)}; asked for now: {asked}",
+                hint="nothing was changed; use another --idempotency-key if both are meant",
+                key=receipt.idempotency_key, transaction=receipt.name,
+            )  # fmt: skip
+        case "replay_reversed":
+            return errors.ReplayOfReversed(
+                f"this was done before as {_was(receipt)} and reversed by {receipt.user_id}:{receipt.reversed_by}",
+                hint="to do it once more give it a new --idempotency-key, or another --ticket",
+                transaction=receipt.name, reversed_by=f"{receipt.user_id}:{receipt.reversed_by}",
+            )  # fmt: skip
+        case "already_reversed":
+            return errors.AlreadyReversed(
+                f"{receipt.user_id}:{receipt.reverses_seq} is already reversed by {_was(receipt)}",
+                hint="nothing was changed", transaction=receipt.name,
+            )  # fmt: skip
+        case "insufficient":
+            return errors.InsufficientTokens(
+                f"{receipt.user_id} lacks {receipt.missing:,} tokens: balance {receipt.balance_before:,}, held {receipt.held:,}",
+                hint="nothing was changed; the tokens are spent or held", missing=receipt.missing,
+            )  # fmt: skip
+        case "too_large":
+            return errors.BalanceTooLarge(f"the balance of {receipt.user_id} would pass 9,007,199,254,740,991 tokens")
+        case "not_allowed":
+            return errors.NotAllowed("the database's role may not do this", hint="it needs tokenctl_support, tokenctl_batch or tokenctl_admin")
+        case _:
+            return errors.Bug(f"the ledger answered '{receipt.outcome}'")
+
+
+def _was(receipt: Receipt) -> str:
+    when = f"{receipt.created_at:%Y-%m-%d %H:%M} UTC" if receipt.created_at else "?"
+    extras = [f"ticket {receipt.ticket}"] if receipt.ticket else []
+    extras += [f"campaign {receipt.campaign}"] if receipt.campaign else []
+    about = ", ".join([f"{receipt.amount:+,} {receipt.reason}", *extras])
+    return f"{receipt.name} ({about}; {when} by {receipt.operator})"

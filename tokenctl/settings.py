@@ -1,0 +1,293 @@
+"""Settings: one frozen value, built once from flags, environment and files.
+
+Nobody else reads the environment. A flag beats the environment, which beats the
+user's file, which beats the system's file, which beats the default; every value
+knows where it came from. All mistakes are reported together.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tokenctl.errors import ConfigError, UsageError
+
+#: Variables that name a server to libpq; any of them means that one was configured.
+LIBPQ_VARIABLES = ("PGSERVICE", "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE")
+
+DatabaseKind = Literal["url", "profile", "libpq", "embedded"]
+
+
+@dataclass(frozen=True)
+class Database:
+    """Which database, and who said so. `conninfo` may hold a password: never print it."""
+
+    kind: DatabaseKind
+    origin: str
+    conninfo: str = field(repr=False, default="")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What needs more than a yes; in tokens, `import_rows` in rows."""
+
+    grant: int = 5_000
+    batch_total: int = 200_000
+    import_rows: int = 50_000_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a command may want to know about where and how it runs."""
+
+    profile: str
+    protected: bool
+    database: Database
+    limits: Limits
+    reasons: frozenset[str] | None
+    timeout_s: float | None
+    format: str | None
+    quiet: bool
+    no_input: bool
+    no_color: bool
+    force_color: bool
+    debug: bool
+    claimed_by: str
+    request_id: str | None
+    data_dir: Path
+    origins: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Flags:
+    """The flags that settings depend on, as given; None is "not given"."""
+
+    config: str | None = None
+    profile: str | None = None
+    timeout_s: float | None = None
+    format: str | None = None
+    request_id: str | None = None
+    quiet: bool = False
+    no_input: bool = False
+    no_color: bool = False
+
+
+_POSITIVE = "a whole number above zero"
+_KEYS: dict[str, str] = {
+    "profile": "a text",
+    "timeout": "a number of seconds above zero",
+    "reasons": "a list of reason codes",
+    "limits.grant": _POSITIVE,
+    "limits.batch_total": _POSITIVE,
+    "limits.import_rows": _POSITIVE,
+    "profiles.*.database": "a text",
+    "profiles.*.protected": "true or false",
+}
+_REASON = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:@/-]{1,128}")
+_FORMATS = ("table", "tsv", "json", "jsonl", "value")
+
+
+def load(environ: Mapping[str, str], flags: Flags) -> Settings:
+    """Build the settings; raises ConfigError (files, environment) or UsageError (flags)."""
+    env = {name: value for name, value in environ.items() if value}  # an empty variable is not set
+    origins: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    for path in reversed(config_paths(env, flags.config)):  # the first path wins, so it comes last
+        for key, value in _read(path, required=bool(flags.config or env.get("TOKENCTL_CONFIG"))).items():
+            values[key], origins[key] = value, str(path)
+
+    profile, profile_origin = _first(flags.profile, "flag", env, "TOKENCTL_PROFILE", values, "profile", origins, "default")
+    database, profile = _database(env, profile, profile_origin, values, origins)
+    timeout, timeout_origin = _timeout(env, flags, values, origins)
+    form, form_origin = _first(flags.format, "flag", env, "TOKENCTL_FORMAT", {}, "format", {}, None)
+    if form is not None and form not in _FORMATS:
+        raise UsageError(f"'{form}' ({form_origin}) is not a format", hint=f"one of {', '.join(_FORMATS)}")
+    request_id = flags.request_id or env.get("TOKENCTL_REQUEST_ID")
+    if request_id and not _REQUEST_ID.fullmatch(request_id):
+        raise UsageError("a request id has 1 to 128 of the characters A-Z a-z 0-9 . _ : @ / -")
+    origins |= {"profile": profile_origin, "database": database.origin, "timeout": timeout_origin, "format": form_origin}
+    reasons = values.get("reasons")
+    defaults = Limits()
+    return Settings(
+        profile=profile,
+        protected=_protected(profile, values),
+        database=database,
+        limits=Limits(
+            grant=values.get("limits.grant", defaults.grant),
+            batch_total=values.get("limits.batch_total", defaults.batch_total),
+            import_rows=values.get("limits.import_rows", defaults.import_rows),
+        ),
+        reasons=None if reasons is None else frozenset(reasons),
+        timeout_s=timeout,
+        format=form,
+        quiet=flags.quiet or _truth(env, "TOKENCTL_QUIET"),
+        no_input=flags.no_input or _truth(env, "TOKENCTL_NO_INPUT"),
+        no_color=flags.no_color or "NO_COLOR" in env or env.get("TERM") == "dumb",
+        force_color=_force_color(env),
+        debug=_truth(env, "TOKENCTL_DEBUG"),
+        claimed_by=_claimed_by(env),
+        request_id=request_id,
+        data_dir=_xdg(env, "XDG_DATA_HOME", ".local/share") / "tokenctl",
+        origins=origins,
+    )
+
+
+def config_paths(env: Mapping[str, str], explicit: str | None) -> list[Path]:
+    """The configuration files that count, the strongest first."""
+    chosen = explicit or env.get("TOKENCTL_CONFIG")
+    if chosen:
+        return [Path(chosen)]
+    system = env.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")
+    homes = [_xdg(env, "XDG_CONFIG_HOME", ".config"), *(Path(d) for d in system if d.startswith("/"))]
+    return [home / "tokenctl" / "config.toml" for home in homes]
+
+
+def _first(
+    flag: str | None, flag_origin: str, env: Mapping[str, str], variable: str,
+    values: Mapping[str, Any], key: str, origins: Mapping[str, str], default: str | None,
+) -> tuple[Any, str]:  # fmt: skip
+    if flag is not None:
+        return flag, flag_origin
+    if variable in env:
+        return env[variable], f"env:{variable}"
+    if key in values:
+        return values[key], origins[key]
+    return default, "default"
+
+
+def _database(
+    env: Mapping[str, str], profile: str, profile_origin: str, values: Mapping[str, Any], origins: Mapping[str, str]
+) -> tuple[Database, str]:
+    key = f"profiles.{profile}.database"
+    if profile_origin != "flag" and "TOKENCTL_DATABASE_URL" in env:
+        return Database("url", "env:TOKENCTL_DATABASE_URL", env["TOKENCTL_DATABASE_URL"]), "env"
+    if key in values:
+        return Database("profile", origins[key], values[key]), profile
+    if profile_origin != "default" and profile != "default":
+        known = sorted({name.split(".")[1] for name in values if name.startswith("profiles.")})
+        hint = f"known profiles: {', '.join(known)}" if known else "no profile is configured"
+        raise ConfigError(f"profile '{profile}' ({profile_origin}) names no database", hint=hint)
+    for variable in LIBPQ_VARIABLES:
+        if variable in env:
+            return Database("libpq", f"env:{variable}"), profile
+    return Database("embedded", "default"), profile
+
+
+def _protected(profile: str, values: Mapping[str, Any]) -> bool:
+    if profile == "env":  # the URL may be any of them, so the strictest holds
+        return any(values[key] for key in values if key.startswith("profiles.") and key.endswith(".protected"))
+    return bool(values.get(f"profiles.{profile}.protected", False))
+
+
+def _timeout(
+    env: Mapping[str, str], flags: Flags, values: Mapping[str, Any], origins: Mapping[str, str]
+) -> tuple[float | None, str]:
+    if flags.timeout_s is not None:
+        return flags.timeout_s, "flag"
+    text = env.get("TOKENCTL_TIMEOUT")
+    if text is not None:
+        if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text) or float(text) <= 0:
+            raise ConfigError(f"TOKENCTL_TIMEOUT: '{text}' is not a number of seconds above zero")
+        return float(text), "env:TOKENCTL_TIMEOUT"
+    if "timeout" in values:
+        return float(values["timeout"]), origins["timeout"]
+    return None, "default"
+
+
+def _truth(env: Mapping[str, str], variable: str) -> bool:
+    return env.get(variable, "0").lower() not in ("0", "false", "no", "off")
+
+
+def _force_color(env: Mapping[str, str]) -> bool:
+    return any(env.get(name, "0") != "0" for name in ("FORCE_COLOR", "CLICOLOR_FORCE"))
+
+
+def _claimed_by(env: Mapping[str, str]) -> str:
+    """Who the operating system says this is: a claim, kept beside the database's own role."""
+    name = env.get("TOKENCTL_OPERATOR")
+    if not name:
+        import pwd  # only here: most of its cost is a lookup
+
+        try:
+            name = pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            name = f"uid{os.getuid()}"
+    claim = f"{name}@{socket.gethostname()}"
+    return "".join(c if c.isprintable() else "?" for c in claim)[:128]
+
+
+def _xdg(env: Mapping[str, str], variable: str, below_home: str) -> Path:
+    chosen = env.get(variable, "")
+    if chosen.startswith("/"):  # the XDG rules say that a relative path is to be ignored
+        return Path(chosen)
+    home = env.get("HOME")
+    return Path(home if home else os.path.expanduser("~")) / below_home  # noqa: PTH111 — asks the user database when HOME is unset
+
+
+def _read(path: Path, *, required: bool) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if required:
+            raise ConfigError(f"the configuration file {path} does not exist", hint="name another with --config") from error
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration file {path} cannot be read: {error}") from error
+    import tomllib  # only when there is a file
+
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    values: dict[str, Any] = {}
+    mistakes = [
+        f"{path}:{_line_of(text, key)}: {why}" for key, value in _flatten(document) if (why := _judge(key, value, values))
+    ]
+    if mistakes:
+        raise ConfigError("\n".join(mistakes), hint="CONTRIBUTING.md and the README list the keys")
+    return values
+
+
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, value in table.items():
+        key = f"{prefix}{name}"
+        found += _flatten(value, f"{key}.") if isinstance(value, dict) and value else [(key, value)]
+    return found
+
+
+def _judge(key: str, value: Any, values: dict[str, Any]) -> str | None:
+    """Keep a good value; say what is wrong with a bad one."""
+    pattern = re.sub(r"^profiles\.[^.]+\.", "profiles.*.", key)
+    wanted = _KEYS.get(pattern)
+    if wanted is None:
+        import difflib
+
+        near = difflib.get_close_matches(pattern, _KEYS, 1, 0.7)
+        return f"unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")
+    good = {
+        "a text": isinstance(value, str) and value != "",
+        "true or false": isinstance(value, bool),
+        _POSITIVE: type(value) is int and 0 < value < 10**15,
+        "a number of seconds above zero": type(value) in (int, float) and 0 < value < 10**6,
+        "a list of reason codes": isinstance(value, list) and all(isinstance(r, str) and _REASON.fullmatch(r) for r in value),
+    }[wanted]
+    if not good:
+        return f"{key}: {value!r} is not {wanted}"
+    values[key] = value
+    return None
+
+
+def _line_of(text: str, key: str) -> int:
+    """The line a key stands on: tomllib keeps none, so the text is searched for its last part."""
+    last = re.escape(key.rsplit(".", 1)[-1])
+    for number, line in enumerate(text.splitlines(), 1):
+        if re.match(rf"\s*(\[.*\b{last}\b.*\]|([\w.\"'-]+\.)?[\"']?{last}[\"']?\s*=)", line):
+            return number
+    return 1

@@ -1,0 +1,246 @@
+"""Batches: staging, plan and apply of an import, and of a batch's reversal.
+
+The control connection keeps a transaction open that holds the batch's advisory
+lock: it frees itself when this process dies, and works behind a pooler in
+transaction mode. A few worker connections do the rest side by side.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from psycopg import sql
+from psycopg.rows import class_row
+
+from tokenctl.models import Batch, Finding, Plan, Shortage
+from tokenctl.storage.database import Connection, Database
+from tokenctl.storage.queries import query
+
+#: Connections that plan and apply side by side. The work is the server's CPU; more
+#: than its idle cores only makes others wait.
+WORKERS = 2
+#: Rows of a slice: small enough that a single grant beside an import hardly waits.
+SLICE_ROWS = 8_000
+
+_COLUMNS = ("line", "user_id", "amount", "kind", "reason", "note", "ticket", "idempotency_key")
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class PendingLane:
+    """A slice that is still to be posted."""
+
+    part: int
+    slice: int
+    staged: int
+    staged_tokens: int
+
+
+class BatchStore:
+    """One batch at work: opened, filled, planned, applied, closed."""
+
+    def __init__(self, database: Database, batch_id: str, *, request_id: str, claimed_by: str) -> None:
+        """Work on `batch_id` in the name of `claimed_by` and `request_id`."""
+        self._database = database
+        self._batch = batch_id
+        self._who = {"request_id": request_id, "claimed_by": claimed_by}
+        self._idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
+        self._control: Connection | None = None
+        self._parts = 0
+
+    def close(self) -> None:
+        """Close all connections, and so give up the batch's lock."""
+        while not self._idle.empty():
+            self._idle.get_nowait().close()
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
+    def lock(self, *names: str) -> bool:
+        """Take the batch's lock (and that of `names`) until `close`; False when somebody has it."""
+        if self._control is None:
+            self._control = self._database.connect()
+            self._control.execute("BEGIN")
+            self._control.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        for name in (self._batch, *names):
+            row = self._control.execute("SELECT tokenctl.import_lock_v1(%s)", (name,)).fetchone()
+            if row is None or not row[0]:
+                return False
+        return True
+
+    def batch(self, batch_id: str | None = None) -> Batch | None:
+        """The batch's row, or None; any other batch by its id."""
+        with self._database.watched(self._database.main) as connection, connection.cursor(row_factory=class_row(Batch)) as cursor:
+            return cursor.execute(query("batch"), {"batch": batch_id or self._batch}).fetchone()
+
+    def open_import(self, *, file_name: str, sha256: str, size: int, options: dict[str, Any], rows: int) -> str:
+        """Make the staging table; answers open, done, reversed or not_allowed."""
+        values = {
+            "batch": self._batch, "file": file_name, "sha256": sha256, "size": size, "options": json.dumps(options),
+            "slices": self._slices(rows), **self._who,
+        }  # fmt: skip
+        return str(
+            self._ask(
+                "SELECT tokenctl.import_open_v1(%(batch)s, %(file)s, %(sha256)s, %(size)s, %(options)s, %(slices)s,"
+                " %(request_id)s, %(claimed_by)s)",
+                values,
+            )[0]
+        )
+
+    def open_reversal(self, reverses: str, *, reason: str, note: str | None, ticket: str | None, rows: int) -> str:
+        """Stage the compensating entries of a batch; answers as reversal_open_v1 does."""
+        values = {
+            "batch": self._batch, "reverses": reverses, "reason": reason, "note": note, "ticket": ticket,
+            "slices": self._slices(rows), **self._who,
+        }  # fmt: skip
+        return str(
+            self._ask(
+                "SELECT tokenctl.reversal_open_v1(%(batch)s, %(reverses)s, %(reason)s, %(note)s, %(ticket)s, %(slices)s,"
+                " %(request_id)s, %(claimed_by)s)",
+                values,
+            )[0]
+        )
+
+    def copy(self, blocks: Iterable[bytes]) -> None:
+        """COPY blocks of rows (text format) into the staging table, then seal it."""
+        statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
+            sql.Identifier("tokenctl_staging", f"batch_{self._batch}"), sql.SQL(", ").join(map(sql.Identifier, _COLUMNS))
+        )
+        with self._database.watched(self._database.main) as connection:
+            with connection.cursor() as cursor, cursor.copy(statement) as copy:
+                for block in blocks:
+                    copy.write(block)
+        self._ask("SELECT tokenctl.import_seal_v1(%(batch)s)", {"batch": self._batch})
+
+    def plan(self, *, known_only: bool, drop: bool) -> Plan:
+        """Count what would happen, and cut the batch into slices; `drop` takes bad rows out."""
+        statement = "SELECT * FROM tokenctl.import_plan_v1(%(batch)s, %(part)s, %(known_only)s, %(drop)s)"
+
+        def one(connection: Connection, part: int) -> Plan:
+            with connection.cursor(row_factory=class_row(Plan)) as cursor:
+                values = {"batch": self._batch, "part": part, "known_only": known_only, "drop": drop}
+                return cursor.execute(statement, values).fetchone() or Plan()
+
+        return sum(self._side_by_side(one, range(self._partitions())), Plan())
+
+    def findings(self, *, known_only: bool) -> list[Finding]:
+        """Rows that must not be posted, by line; ask before a plan with `drop` takes them out."""
+        statement = "SELECT * FROM tokenctl.import_findings_v1(%(batch)s, %(part)s, %(known_only)s)"
+
+        def one(connection: Connection, part: int) -> list[Finding]:
+            with connection.cursor(row_factory=class_row(Finding)) as cursor:
+                return cursor.execute(statement, {"batch": self._batch, "part": part, "known_only": known_only}).fetchall()
+
+        found = [row for rows in self._side_by_side(one, range(self._partitions())) for row in rows]
+        return sorted(found, key=lambda finding: finding.line)
+
+    def shortages(self) -> list[Shortage]:
+        """Users from whom a staged reversal wants more than is available."""
+
+        def one(connection: Connection, part: int) -> list[Shortage]:
+            with connection.cursor(row_factory=class_row(Shortage)) as cursor:
+                statement = "SELECT * FROM tokenctl.reversal_missing_v1(%(batch)s, %(part)s)"
+                return cursor.execute(statement, {"batch": self._batch, "part": part}).fetchall()
+
+        found = [row for rows in self._side_by_side(one, range(self._partitions())) for row in rows]
+        return sorted(found, key=lambda shortage: shortage.user_id)
+
+    def pending(self) -> list[PendingLane]:
+        """Slices that are still to be posted."""
+        with self._database.watched(self._database.main) as connection:
+            with connection.cursor(row_factory=class_row(PendingLane)) as cursor:
+                return cursor.execute(query("pending_lanes"), {"batch": self._batch}).fetchall()
+
+    def begin(self) -> None:
+        """From here on the batch is finished by whoever runs the same command."""
+        self._ask("SELECT tokenctl.import_begin_v1(%(batch)s)", {"batch": self._batch})
+
+    def apply(self, lanes: Sequence[PendingLane], *, progress: Callable[[int], None]) -> None:
+        """Post slices side by side, each its own transaction; `progress` hears of rows done."""
+
+        def one(connection: Connection, lane: PendingLane) -> None:
+            self._post(connection, lane)
+            progress(lane.staged)
+
+        self._side_by_side(one, lanes)
+
+    def apply_atomically(self, lanes: Sequence[PendingLane], *, progress: Callable[[int], None]) -> None:
+        """Post all slices in one transaction: all or nothing, for the price of longer locks."""
+        with self._database.watched(self._database.main) as connection, connection.transaction():
+            for lane in lanes:
+                self._post(connection, lane)
+                progress(lane.staged)
+
+    def lane_findings(self) -> list[Finding]:
+        """Rows that could not be posted, found when it was tried; at most a hundred."""
+        with self._database.watched(self._database.main) as connection:
+            with connection.cursor(row_factory=class_row(Finding)) as cursor:
+                return cursor.execute(query("lane_findings"), {"batch": self._batch}).fetchall()
+
+    def finish(self, *, rows_read: int | None, rejected: int, duplicate: int) -> Batch:
+        """Drop the staging; the batch is done, or forgotten when it had not begun."""
+        values = {"batch": self._batch, "rows": rows_read, "rejected": rejected, "duplicate": duplicate}
+        statement = "SELECT (b).* FROM tokenctl.import_close_v1(%(batch)s, %(rows)s, %(rejected)s, %(duplicate)s) AS b"
+        with self._database.watched(self._database.main) as connection, connection.cursor(row_factory=class_row(Batch)) as cursor:
+            batch = cursor.execute(statement, values).fetchone()
+        assert batch is not None  # noqa: S101 — the function returns one row
+        return batch
+
+    def reversals(self, batch_id: str) -> list[dict[str, Any]]:
+        """The reversals that a batch has had, the oldest first."""
+        with self._database.watched(self._database.main) as connection, connection.cursor() as cursor:
+            rows = cursor.execute(query("reversals_of"), {"batch": batch_id}).fetchall()
+            names = [column.name for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def _slices(self, rows: int) -> int:
+        return max(1, -(-rows // (SLICE_ROWS * self._partitions())))
+
+    def _partitions(self) -> int:
+        if not self._parts:
+            self._parts = int(self._ask("SELECT tokenctl.partition_count()", {})[0])
+        return self._parts
+
+    def _ask(self, statement: str, values: dict[str, Any]) -> tuple[Any, ...]:
+        with self._database.watched(self._database.main) as connection:
+            row = connection.execute(statement.encode(), values).fetchone()
+        assert row is not None  # noqa: S101 — a function call has one row
+        return row
+
+    def _post(self, connection: Connection, lane: PendingLane) -> None:
+        statement = "SELECT tokenctl.import_apply_v1(%s, %s, %s, %s, %s)"
+        connection.execute(
+            statement, (self._batch, lane.part, lane.slice, self._who["request_id"], self._who["claimed_by"])
+        )
+
+    def _side_by_side(self, work: Callable[[Connection, T], R], items: Iterable[T]) -> list[R]:
+        """Do `work` on every item over a few connections; the first failure stops the rest."""
+        stop = threading.Event()
+
+        def one(item: T) -> R | None:
+            if stop.is_set():
+                return None
+            try:
+                connection = self._idle.get_nowait()
+            except queue.Empty:
+                connection = self._database.connect()
+            try:
+                with self._database.watched(connection):
+                    return work(connection, item)
+            except BaseException:
+                stop.set()
+                raise
+            finally:
+                self._idle.put(connection)
+
+        with ThreadPoolExecutor(WORKERS) as pool:
+            futures = [pool.submit(one, item) for item in items]
+            return [result for future in futures if (result := future.result()) is not None]

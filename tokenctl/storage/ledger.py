@@ -1,0 +1,122 @@
+"""The ledger's reads and single-user writes: named queries and versioned functions."""
+
+from __future__ import annotations
+
+import contextlib
+import string
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from psycopg import Rollback
+from psycopg.rows import class_row
+
+from tokenctl.errors import OutcomeUnknown, TimedOut, TokenctlError, Unavailable
+from tokenctl.models import Balance, Change, Grant, Receipt, Reversal
+from tokenctl.storage.database import Connection, Database
+from tokenctl.storage.queries import query
+
+_GRANT = b"""
+SELECT (r).* FROM tokenctl.post_v1(%(user_id)s, 'bonus', %(amount)s, %(reason)s, %(note)s, %(ticket)s, %(campaign)s,
+  %(key)s, %(request_id)s, %(claimed_by)s, %(new_user)s) AS r
+"""
+_REVERSE = b"""
+SELECT (r).* FROM tokenctl.reverse_v1(%(user_id)s, %(seq)s, %(reason)s, %(note)s, %(ticket)s, %(key)s,
+  %(request_id)s, %(claimed_by)s) AS r
+"""
+_ALPHABET = string.ascii_letters + string.digits + "._:@-"
+#: How often a write whose connection was lost asks again, by its key, how it ended.
+_ASK_AGAIN = 3
+
+
+class Ledger:
+    """Reads and writes of the ledger, for one command."""
+
+    def __init__(self, database: Database, *, request_id: str, claimed_by: str) -> None:
+        """Write in the name of `claimed_by` (a claim; the database adds the role) and `request_id`."""
+        self._database = database
+        self._who = {"request_id": request_id, "claimed_by": claimed_by}
+
+    def balances(self, users: Sequence[str]) -> dict[str, Balance]:
+        """Balances by user id, in one query; unknown users are missing."""
+        with self._watched() as connection:
+            rows = connection.execute(query("balances"), {"users": list(users)}).fetchall()
+        return {
+            row[0]: Balance(*row[:4], last_change=None if row[4] is None else Change(row[4], row[5], row[6])) for row in rows
+        }
+
+    def nearest(self, user_id: str) -> list[str]:
+        """Up to three known ids that a wrong one may have meant: one edit away, or beginning like it."""
+        prefix = user_id[: max(4, len(user_id) - 2)]
+        names = {"edits": sorted(_edits(user_id)), "prefix": prefix, "upper": prefix + "\x7f"}
+        with self._watched() as connection:
+            return [row[0] for row in connection.execute(query("nearest_users"), names).fetchall()]
+
+    def operator(self) -> str:
+        """The role that the database will write down."""
+        with self._watched() as connection:
+            row = connection.execute("SELECT session_user").fetchone()
+        return str(row[0]) if row else "?"
+
+    def preview_grant(self, grant: Grant) -> Receipt:
+        """What the grant would answer: the write itself, undone. Names the derived key."""
+        return self._preview(_GRANT, asdict(grant))
+
+    def grant(self, grant: Grant) -> Receipt:
+        """Post the grant; `grant.key` must be set. Raises OutcomeUnknown when that cannot be told."""
+        return self._write(_GRANT, asdict(grant))
+
+    def preview_reversal(self, reversal: Reversal) -> Receipt:
+        """What the reversal would answer: the write itself, undone."""
+        return self._preview(_REVERSE, asdict(reversal))
+
+    def reverse(self, reversal: Reversal) -> Receipt:
+        """Post the reversal. Raises OutcomeUnknown when whether it was posted cannot be told."""
+        return self._write(_REVERSE, asdict(reversal))
+
+    def _preview(self, statement: bytes, values: dict[str, Any]) -> Receipt:
+        with self._watched() as connection, connection.transaction():
+            receipt = self._post(connection, statement, values)
+            raise Rollback
+        return receipt
+
+    def _write(self, statement: bytes, values: dict[str, Any]) -> Receipt:
+        """One statement, one transaction. Its key makes it safe to send again after a lost answer."""
+        lost: TokenctlError | None = None
+        for _ in range(_ASK_AGAIN):
+            try:
+                connection = self._database.main
+            except TokenctlError as error:
+                if lost is None:  # nothing was sent yet
+                    raise
+                lost = error
+                continue
+            try:
+                with self._database.watched(connection):
+                    return self._post(connection, statement, values)
+            except (Unavailable, TimedOut) as error:
+                lost = error
+        raise OutcomeUnknown(
+            "the connection was lost while writing; whether it was committed is unknown", key=values["key"]
+        ) from lost
+
+    def _post(self, connection: Connection, statement: bytes, values: dict[str, Any]) -> Receipt:
+        with connection.cursor(row_factory=class_row(Receipt)) as cursor:
+            receipt = cursor.execute(statement, values | self._who).fetchone()
+        assert receipt is not None  # noqa: S101 — the function returns one row
+        return receipt
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[Connection]:
+        with self._database.watched(self._database.main) as connection:
+            yield connection
+
+
+def _edits(word: str) -> set[str]:
+    """All texts at edit distance one (and transpositions): some ten thousand for a usual id."""
+    splits = [(word[:i], word[i:]) for i in range(len(word) + 1)]
+    deletes = {a + b[1:] for a, b in splits if b}
+    swaps = {a + b[1] + b[0] + b[2:] for a, b in splits if len(b) > 1}
+    replaces = {a + c + b[1:] for a, b in splits if b for c in _ALPHABET}
+    inserts = {a + c + b for a, b in splits for c in _ALPHABET}
+    return (deletes | swaps | replaces | inserts) - {word, ""}
