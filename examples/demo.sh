@@ -25,6 +25,8 @@ show() {
 }
 
 trap 'tokenctl db stop >/dev/null 2>&1 || true' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 echo "The demo's ledger is in .demo/. The first start makes the database and takes a few seconds."
 show tokenctl batch-import examples/november-bonuses.csv --yes --expect-rows 5000 --expect-total 497150
