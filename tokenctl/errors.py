@@ -149,6 +149,13 @@ class OutputFailed(TokenctlError):
     exit_code = 74
 
 
+class PipeClosed(TokenctlError):
+    """The reader of the output has gone"""
+
+    code = "pipe-closed"
+    exit_code = 141
+
+
 class TryLater(TokenctlError):
     """Not now; try again later"""
 

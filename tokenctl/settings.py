@@ -102,7 +102,9 @@ def load(environ: Mapping[str, str], flags: Flags) -> Settings:
         for key, value in _read(path, required=bool(flags.config or env.get("TOKENCTL_CONFIG"))).items():
             values[key], origins[key] = value, str(path)
 
-    profile, profile_origin = _first(flags.profile, "flag", env, "TOKENCTL_PROFILE", values, "profile", origins, "default")
+    profile, profile_origin = _first(
+        flags.profile, "flag", env, "TOKENCTL_PROFILE", values, "profile", origins, "default"
+    )
     database, profile = _database(env, profile, profile_origin, values, origins)
     timeout, timeout_origin = _timeout(env, flags, values, origins)
     form, form_origin = _first(flags.format, "flag", env, "TOKENCTL_FORMAT", {}, "format", {}, None)
@@ -111,7 +113,12 @@ def load(environ: Mapping[str, str], flags: Flags) -> Settings:
     request_id = flags.request_id or env.get("TOKENCTL_REQUEST_ID")
     if request_id and not _REQUEST_ID.fullmatch(request_id):
         raise UsageError("a request id has 1 to 128 of the characters A-Z a-z 0-9 . _ : @ / -")
-    origins |= {"profile": profile_origin, "database": database.origin, "timeout": timeout_origin, "format": form_origin}
+    origins |= {
+        "profile": profile_origin,
+        "database": database.origin,
+        "timeout": timeout_origin,
+        "format": form_origin,
+    }
     reasons = values.get("reasons")
     defaults = Limits()
     return Settings(
@@ -138,6 +145,15 @@ def load(environ: Mapping[str, str], flags: Flags) -> Settings:
     )
 
 
+def check_reason(reason: str, settings: Settings) -> None:
+    """Raise UsageError for a reason that the configuration does not list."""
+    if settings.reasons is not None and reason not in settings.reasons:
+        raise UsageError(
+            f"reason '{reason}' is not on the configured list",
+            hint="one of " + ", ".join(sorted(settings.reasons)),
+        )
+
+
 def config_paths(env: Mapping[str, str], explicit: str | None) -> list[Path]:
     """The configuration files that count, the strongest first."""
     chosen = explicit or env.get("TOKENCTL_CONFIG")
@@ -148,10 +164,16 @@ def config_paths(env: Mapping[str, str], explicit: str | None) -> list[Path]:
     return [home / "tokenctl" / "config.toml" for home in homes]
 
 
-def _first(
-    flag: str | None, flag_origin: str, env: Mapping[str, str], variable: str,
-    values: Mapping[str, Any], key: str, origins: Mapping[str, str], default: str | None,
-) -> tuple[Any, str]:  # fmt: skip
+def _first(  # noqa: PLR0917 — a private lookup in four places
+    flag: str | None,
+    flag_origin: str,
+    env: Mapping[str, str],
+    variable: str,
+    values: Mapping[str, Any],
+    key: str,
+    origins: Mapping[str, str],
+    default: str | None,
+) -> tuple[Any, str]:
     if flag is not None:
         return flag, flag_origin
     if variable in env:
@@ -162,7 +184,11 @@ def _first(
 
 
 def _database(
-    env: Mapping[str, str], profile: str, profile_origin: str, values: Mapping[str, Any], origins: Mapping[str, str]
+    env: Mapping[str, str],
+    profile: str,
+    profile_origin: str,
+    values: Mapping[str, Any],
+    origins: Mapping[str, str],
 ) -> tuple[Database, str]:
     key = f"profiles.{profile}.database"
     if profile_origin != "flag" and "TOKENCTL_DATABASE_URL" in env:
@@ -227,7 +253,7 @@ def _xdg(env: Mapping[str, str], variable: str, below_home: str) -> Path:
     if chosen.startswith("/"):  # the XDG rules say that a relative path is to be ignored
         return Path(chosen)
     home = env.get("HOME")
-    return Path(home if home else os.path.expanduser("~")) / below_home  # noqa: PTH111 — asks the user database when HOME is unset
+    return Path(home or os.path.expanduser("~")) / below_home  # noqa: PTH111 — asks the user database when HOME is unset
 
 
 def _read(path: Path, *, required: bool) -> dict[str, Any]:
@@ -235,7 +261,9 @@ def _read(path: Path, *, required: bool) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as error:
         if required:
-            raise ConfigError(f"the configuration file {path} does not exist", hint="name another with --config") from error
+            raise ConfigError(
+                f"the configuration file {path} does not exist", hint="name another with --config"
+            ) from error
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the configuration file {path} cannot be read: {error}") from error
@@ -247,7 +275,9 @@ def _read(path: Path, *, required: bool) -> dict[str, Any]:
         raise ConfigError(f"{path}: {error}") from error
     values: dict[str, Any] = {}
     mistakes = [
-        f"{path}:{_line_of(text, key)}: {why}" for key, value in _flatten(document) if (why := _judge(key, value, values))
+        f"{path}:{_line_of(text, key)}: {why}"
+        for key, value in _flatten(document)
+        if (why := _judge(key, value, values))
     ]
     if mistakes:
         raise ConfigError("\n".join(mistakes), hint="CONTRIBUTING.md and the README list the keys")
@@ -276,7 +306,8 @@ def _judge(key: str, value: Any, values: dict[str, Any]) -> str | None:
         "true or false": isinstance(value, bool),
         _POSITIVE: type(value) is int and 0 < value < 10**15,
         "a number of seconds above zero": type(value) in (int, float) and 0 < value < 10**6,
-        "a list of reason codes": isinstance(value, list) and all(isinstance(r, str) and _REASON.fullmatch(r) for r in value),
+        "a list of reason codes": isinstance(value, list)
+        and all(isinstance(r, str) and _REASON.fullmatch(r) for r in value),
     }[wanted]
     if not good:
         return f"{key}: {value!r} is not {wanted}"

@@ -9,7 +9,15 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
-from tokenctl.errors import ConfirmationMissing, Declined, LimitNotConfirmed, OutputFailed, TokenctlError, UsageError
+from tokenctl.errors import (
+    ConfirmationMissing,
+    Declined,
+    LimitNotConfirmed,
+    OutputFailed,
+    PipeClosed,
+    TokenctlError,
+    UsageError,
+)
 from tokenctl.output import text
 from tokenctl.output.views import View, for_programs, json_ready
 
@@ -20,8 +28,15 @@ if TYPE_CHECKING:
 class Output:
     """Knows the streams, the format and the manners that go with them."""
 
-    def __init__(self, *, form: str | None = None, quiet: bool = False, no_input: bool = False,
-                 no_color: bool = False, force_color: bool = False) -> None:  # fmt: skip
+    def __init__(
+        self,
+        *,
+        form: str | None = None,
+        quiet: bool = False,
+        no_input: bool = False,
+        no_color: bool = False,
+        force_color: bool = False,
+    ) -> None:
         """Look at the process's streams once; `form` None chooses table on a terminal, else TSV."""
         self._stdout_tty = _is_terminal(sys.stdout)
         self._stderr_tty = _is_terminal(sys.stderr)
@@ -37,9 +52,12 @@ class Output:
     def of(cls, settings: Settings) -> Output:
         """The output that the settings ask for."""
         return cls(
-            form=settings.format, quiet=settings.quiet, no_input=settings.no_input,
-            no_color=settings.no_color, force_color=settings.force_color,
-        )  # fmt: skip
+            form=settings.format,
+            quiet=settings.quiet,
+            no_input=settings.no_input,
+            no_color=settings.no_color,
+            force_color=settings.force_color,
+        )
 
     @property
     def machine(self) -> bool:
@@ -72,11 +90,15 @@ class Output:
         """One error on stderr: a sentence and a hint, or an RFC 9457 object for programs."""
         if self.machine:
             problem = {
-                "type": f"urn:tokenctl:problem:{error.code}", "title": error.title, "detail": error.detail,
+                "type": f"urn:tokenctl:problem:{error.code}",
+                "title": error.title,
+                "detail": error.detail,
                 "instance": f"urn:tokenctl:request:{request_id}" if request_id else None,
-                "exit_code": error.exit_code, "retryable": error.retryable, "hint": error.hint or None,
+                "exit_code": error.exit_code,
+                "retryable": error.retryable,
+                "hint": error.hint or None,
                 **json_ready(error.context),
-            }  # fmt: skip
+            }
             self._talk(json.dumps(problem))
             return
         lines = error.detail.splitlines() or [error.title]
@@ -88,6 +110,13 @@ class Output:
         """Refuse early when a question will come that nobody can answer."""
         if not given and not self._can_ask:
             raise ConfirmationMissing(f"{flag} is required when nobody can answer a question", hint=f"add {flag}")
+
+    def require_number(self, flag: str, number: int, limit: int, *, what: str) -> None:
+        """Say that a limit is passed; raises LimitNotConfirmed when nobody can type the number."""
+        line = f"{number:,} is above the limit of {limit:,} {what}"
+        if not self._can_ask:
+            raise LimitNotConfirmed(f"{line}; nothing was changed", hint=f"to confirm add {flag} {number}")
+        self.warn(f"  {line}")
 
     def confirm(self, question: str) -> None:
         """Ask y/N on the terminal; raises Declined unless the answer is yes."""
@@ -136,7 +165,7 @@ class Output:
         try:
             stream = sys.stdout
             if stream is None:
-                raise OSError(9, "standard output is closed")  # noqa: TRY301 — one way out for all failures to write
+                raise OSError(9, "standard output is closed")
             stream.flush()
             data = text.plain(content, _encoding(stream)).encode(_encoding(stream), "backslashreplace")
             stream.buffer.write(data)
@@ -145,15 +174,17 @@ class Output:
             _silence(1)
             if self.committed:
                 raise self._unwritten("closed by its reader") from None
-            raise
+            raise PipeClosed from None
         except (OSError, ValueError) as error:
             _silence(1)
             raise self._unwritten(getattr(error, "strerror", None) or str(error)) from error
 
     def _unwritten(self, why: str) -> OutputFailed:
         if self.committed:
-            return OutputFailed(f"committed: {self.committed}; only the receipt could not be written ({why})",
-                                hint="do not run it again for the receipt's sake; the ledger has it")  # fmt: skip
+            return OutputFailed(
+                f"committed: {self.committed}; only the receipt could not be written ({why})",
+                hint="do not run it again for the receipt's sake; the ledger has it",
+            )
         return OutputFailed(f"the output could not be written ({why})", hint="nothing was changed")
 
     def _talk(self, line: str) -> None:

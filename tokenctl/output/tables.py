@@ -24,8 +24,13 @@ def render(table: Table, *, width: int, color: bool, encoding: str) -> str:
     """The table as text with a final newline, at most `width` cells wide where that is possible."""
     cells = [[for_people(cell) for cell in row] for row in table.rows]
     headings = [column.heading for column in table.columns]
-    if table.pairs:
-        return _records(headings, cells, color=color)
+    if table.bare:
+        return "".join(row[0] + "\n" for row in cells)
+    if not cells:
+        return ""
+    if table.pairs:  # what an object lacks is left out for people
+        there = [n for n, cell in enumerate(table.rows[0]) if cell is not None]
+        return _records([headings[n] for n in there], [[cells[0][n] for n in there]], color=color)
     widths = [max(map(cell_len, column)) for column in zip(headings, *cells, strict=True)]
     if sum(widths) + _GAP * len(widths) + 1 > width:
         return _records(headings, cells, color=color)
@@ -36,9 +41,16 @@ def render(table: Table, *, width: int, color: bool, encoding: str) -> str:
         drawn.add_row(*(Text(cell) for cell in row))
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="backslashreplace", newline="\n")
     console = Console(
-        file=stream, width=max(width, 20), force_terminal=color, color_system="standard" if color else None,
-        no_color=not color, markup=False, emoji=False, highlight=False, legacy_windows=False,
-    )  # fmt: skip
+        file=stream,
+        width=max(width, 20),
+        force_terminal=color,
+        color_system="standard" if color else None,
+        no_color=not color,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        legacy_windows=False,
+    )
     console.print(drawn)
     stream.seek(0)
     lines = stream.read().splitlines()

@@ -10,10 +10,10 @@ _PLAIN = {"▸": ">", "✓": "ok", "→": "->", "─": "-", "…": "...", "—":
 
 
 def clean(text: str) -> str:
-    """The text with every character that could steer a terminal written out.
+    r"""The text with every character that could steer a terminal written out.
 
     Those are Unicode's categories C (control, format, surrogate, private) and the
-    line and paragraph separators; ESC becomes \\x1b, U+202E becomes \\u202e.
+    line and paragraph separators; ESC becomes \x1b, U+202E becomes \u202e.
     """
     if text.isascii() and text.isprintable():
         return text

@@ -25,11 +25,13 @@ class Table:
     """Rows of raw cells; how a cell looks is decided by its type and the format.
 
     With `pairs` the table is one object: headings on the left, values on the right.
+    With `bare` it is one text that people copy: no heading, never folded.
     """
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
     pairs: bool = False
+    bare: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from tokenctl.errors import LimitNotConfirmed, OutcomeUnknown, UsageError
 from tokenctl.models import Grant, Receipt
 from tokenctl.services.refusals import DONE, refusal
-from tokenctl.settings import Settings
+from tokenctl.settings import Settings, check_reason
 from tokenctl.storage.ledger import Ledger
 
 
@@ -21,14 +21,10 @@ def check(grant: Grant, settings: Settings, *, confirm_amount: int | None) -> bo
         raise UsageError("--campaign is a key of its own: one claim per user", hint="leave --idempotency-key out")
     check_reason(grant.reason, settings)
     if confirm_amount is not None and confirm_amount != grant.amount:
-        raise LimitNotConfirmed(f"--confirm-amount {confirm_amount} is not --amount {grant.amount}; nothing was changed")
+        raise LimitNotConfirmed(
+            f"--confirm-amount {confirm_amount} is not --amount {grant.amount}; nothing was changed"
+        )
     return grant.amount > settings.limits.grant and confirm_amount is None
-
-
-def check_reason(reason: str, settings: Settings) -> None:
-    """Raise UsageError for a reason that the configuration does not list."""
-    if settings.reasons is not None and reason not in settings.reasons:
-        raise UsageError(f"reason '{reason}' is not on the configured list", hint="one of " + ", ".join(sorted(settings.reasons)))
 
 
 def preview(ledger: Ledger, grant: Grant, *, ledger_name: str, dry_run: bool) -> tuple[Grant, Receipt]:
@@ -46,7 +42,9 @@ def post(ledger: Ledger, grant: Grant, *, ledger_name: str) -> Receipt:
     try:
         receipt = ledger.grant(grant)
     except OutcomeUnknown as error:
-        raise OutcomeUnknown(error.detail, hint=f"run again, it cannot be granted twice:\n{command(grant)}", **error.context) from error
+        raise OutcomeUnknown(
+            error.detail, hint=f"run again, it cannot be granted twice:\n{command(grant)}", **error.context
+        ) from error
     if receipt.outcome not in DONE:
         raise refusal(ledger, receipt, ledger_name=ledger_name, asked=_asked(grant))
     return receipt
@@ -54,7 +52,15 @@ def post(ledger: Ledger, grant: Grant, *, ledger_name: str) -> Receipt:
 
 def command(grant: Grant) -> str:
     """The command line that does just this grant, with its key."""
-    words = ["tokenctl", "grant-bonus", grant.user_id, "--amount", str(grant.amount), "--reason", grant.reason]
+    words = [
+        "tokenctl",
+        "grant-bonus",
+        grant.user_id,
+        "--amount",
+        str(grant.amount),
+        "--reason",
+        grant.reason,
+    ]
     for flag, value in (("--note", grant.note), ("--ticket", grant.ticket), ("--campaign", grant.campaign)):
         words += [flag, value] if value else []
     words += [] if grant.campaign or not grant.key else ["--idempotency-key", grant.key]

@@ -17,33 +17,43 @@ def refusal(ledger: Ledger, receipt: Receipt, *, ledger_name: str, asked: str) -
         case "unknown_user":
             return balances.not_found(ledger, [receipt.user_id], ledger_name=ledger_name)
         case "unknown_entry":
-            return errors.NotFound(f"no such transaction of {receipt.user_id} in ledger {ledger_name}", hint="tokenctl balance shows if the user exists")
+            return errors.NotFound(
+                f"no such transaction of {receipt.user_id} in ledger {ledger_name}",
+                hint="tokenctl balance shows if the user exists",
+            )
         case "conflict":
             return errors.KeyConflict(
                 f"key {receipt.idempotency_key} of {receipt.user_id} was used for {_was(receipt)}; asked for now: {asked}",
                 hint="nothing was changed; use another --idempotency-key if both are meant",
-                key=receipt.idempotency_key, transaction=receipt.name,
-            )  # fmt: skip
+                key=receipt.idempotency_key,
+                transaction=receipt.name,
+            )
         case "replay_reversed":
             return errors.ReplayOfReversed(
                 f"this was done before as {_was(receipt)} and reversed by {receipt.user_id}:{receipt.reversed_by}",
                 hint="to do it once more give it a new --idempotency-key, or another --ticket",
-                transaction=receipt.name, reversed_by=f"{receipt.user_id}:{receipt.reversed_by}",
-            )  # fmt: skip
+                transaction=receipt.name,
+                reversed_by=f"{receipt.user_id}:{receipt.reversed_by}",
+            )
         case "already_reversed":
             return errors.AlreadyReversed(
                 f"{receipt.user_id}:{receipt.reverses_seq} is already reversed by {_was(receipt)}",
-                hint="nothing was changed", transaction=receipt.name,
-            )  # fmt: skip
+                hint="nothing was changed",
+                transaction=receipt.name,
+            )
         case "insufficient":
             return errors.InsufficientTokens(
                 f"{receipt.user_id} lacks {receipt.missing:,} tokens: balance {receipt.balance_before:,}, held {receipt.held:,}",
-                hint="nothing was changed; the tokens are spent or held", missing=receipt.missing,
-            )  # fmt: skip
+                hint="nothing was changed; the tokens are spent or held",
+                missing=receipt.missing,
+            )
         case "too_large":
             return errors.BalanceTooLarge(f"the balance of {receipt.user_id} would pass 9,007,199,254,740,991 tokens")
         case "not_allowed":
-            return errors.NotAllowed("the database's role may not do this", hint="it needs tokenctl_support, tokenctl_batch or tokenctl_admin")
+            return errors.NotAllowed(
+                "the database's role may not do this",
+                hint="it needs tokenctl_support, tokenctl_batch or tokenctl_admin",
+            )
         case _:
             return errors.Bug(f"the ledger answered '{receipt.outcome}'")
 

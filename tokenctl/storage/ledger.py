@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from psycopg import Rollback
 from psycopg.rows import class_row
 
 from tokenctl.errors import OutcomeUnknown, TimedOut, TokenctlError, Unavailable
@@ -42,7 +41,8 @@ class Ledger:
         with self._watched() as connection:
             rows = connection.execute(query("balances"), {"users": list(users)}).fetchall()
         return {
-            row[0]: Balance(*row[:4], last_change=None if row[4] is None else Change(row[4], row[5], row[6])) for row in rows
+            user: Balance(user, balance, held, available, None if at is None else Change(at, amount, reason))
+            for user, balance, held, available, at, amount, reason in rows
         }
 
     def nearest(self, user_id: str) -> list[str]:
@@ -75,10 +75,8 @@ class Ledger:
         return self._write(_REVERSE, asdict(reversal))
 
     def _preview(self, statement: bytes, values: dict[str, Any]) -> Receipt:
-        with self._watched() as connection, connection.transaction():
-            receipt = self._post(connection, statement, values)
-            raise Rollback
-        return receipt
+        with self._watched() as connection, connection.transaction(force_rollback=True):
+            return self._post(connection, statement, values)
 
     def _write(self, statement: bytes, values: dict[str, Any]) -> Receipt:
         """One statement, one transaction. Its key makes it safe to send again after a lost answer."""

@@ -69,13 +69,19 @@ class State:
         """Whether nothing is pending; a database that is ahead of us is current."""
         return self.version > newest_version() or not self.pending()
 
-    def demand(self, version: int) -> None:
-        """Raise SchemaMismatch, saying what to do, unless the database has this version."""
+    def demand(self) -> None:
+        """Raise SchemaMismatch, saying what to do, unless the database has the version that we need."""
+        version = newest_version()
         if self.version < version:
             raise SchemaMismatch(
                 f"the database has schema version {self.version}, this tokenctl needs {version}",
                 hint="tokenctl db migrate (look first with: tokenctl db migrate -n)",
             )
+        self.demand_not_newer()
+
+    def demand_not_newer(self) -> None:
+        """Raise SchemaMismatch when a newer tokenctl has been at this database."""
+        version = newest_version()
         if self.version > version:
             raise SchemaMismatch(
                 f"the database has schema version {self.version}, this tokenctl knows {version}",
@@ -118,8 +124,7 @@ def migrate(connection: psycopg.Connection[Any], *, partitions: int = PARTITIONS
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         state = read_state(connection)
-        if state.version > newest_version():
-            state.demand(newest_version())
+        state.demand_not_newer()
         steps = state.pending()
         if not steps:
             return []
@@ -130,6 +135,7 @@ def migrate(connection: psycopg.Connection[Any], *, partitions: int = PARTITIONS
             connection.execute(_REGISTER)
             for step in steps:
                 _apply(connection, step)
+            connection.execute("RESET ROLE")
         except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedObject) as error:
             raise NotAllowed(
                 "this login may not change the schema",

@@ -1,0 +1,43 @@
+"""The command line, assembled from one module per command."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tokenctl.cli import balance, batch_import, db, grant_bonus, reverse
+from tokenctl.cli.command import StrictGroup
+
+app = typer.Typer(
+    name="tokenctl",
+    cls=StrictGroup,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""The operations command line for a token ledger on PostgreSQL.
+
+    \b
+    tokenctl balance u_42
+    tokenctl grant-bonus u_42 --amount 500 --reason goodwill
+    tokenctl batch-import november.csv --dry-run
+    tokenctl reverse u_42:17 --reason mistake
+    """,
+)
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", "-V", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from tokenctl import __version__
+
+        typer.echo(f"tokenctl {__version__}")
+        raise typer.Exit
+
+
+for module in (balance, grant_bonus, batch_import, reverse, db):
+    module.register(app)

@@ -1,0 +1,63 @@
+"""`tokenctl balance`: what users have."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tokenctl import forms
+from tokenctl.cli.command import Run, command
+from tokenctl.errors import BadData, NoInput
+
+
+def _balance(
+    run: Run,
+    users: Annotated[
+        list[str],
+        typer.Argument(metavar="USER… | -", help="User ids; - reads them from stdin, one a line.", show_default=False),
+    ],
+) -> None:
+    """Show balances: tokens held by running jobs, and what can be spent now.
+
+    \b
+    tokenctl balance u_42
+    tokenctl balance u_42 u_43 --json
+    tokenctl balance u_42 --format value
+    cut -f1 tickets.tsv | tokenctl balance - | awk -F'\\t' '$4 < 100'
+
+    Several users are read in one query. An unknown user ends with exit code 67 and the
+    nearest known ids; the known ones are shown all the same.
+    """
+    from tokenctl.cli import views
+    from tokenctl.services import balances
+
+    asked = _from_stdin() if users == ["-"] else [_checked(user, "USER") for user in users]
+    found = balances.read(run.runtime.ledger, asked, ledger_name=run.settings.profile)
+    if found.known or not found.unknown:
+        run.show(views.balances(found.known, single=len(users) == 1 and users != ["-"]))
+    if found.unknown:
+        raise found.unknown
+
+
+def _checked(user: str, where: str) -> str:
+    try:
+        return forms.user_id(user)
+    except ValueError as error:
+        if where == "USER":
+            raise typer.BadParameter(str(error), param_hint=where) from error
+        raise BadData(f"{where}: {error}") from error
+
+
+def _from_stdin() -> list[str]:
+    import sys
+
+    if sys.stdin is None or sys.stdin.isatty():
+        raise NoInput("'-' reads user ids from standard input, which is a terminal", hint="pipe them in, one a line")
+    lines = [line.strip() for line in sys.stdin]
+    return [_checked(line, f"<stdin>:{number}") for number, line in enumerate(lines, 1) if line]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "balance")(_balance)

@@ -1,0 +1,175 @@
+"""`tokenctl batch-import`: a grant file, exactly once."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from tokenctl import forms
+from tokenctl.cli import options
+from tokenctl.cli.command import Run, command
+from tokenctl.errors import BadData, ConfirmationMissing
+from tokenctl.models import ImportOptions, ImportReport, RowOptions
+
+if TYPE_CHECKING:
+    from tokenctl.services.imports import Import
+
+File = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE | -", help="CSV with a header, or JSON Lines; gzip too; - is stdin.", show_default=False
+    ),
+]
+FormatIn = Annotated[
+    Literal["csv", "jsonl"] | None,
+    typer.Option("--format-in", help="The file's format. [told from its content]"),
+]
+Partial = Annotated[bool, typer.Option("--partial", help="Import the good rows, write the bad ones to a file.")]
+RejectFile = Annotated[
+    str | None,
+    typer.Option("--reject-file", metavar="F", help="Where --partial writes bad rows. [NAME.BATCH.rejected.csv]"),
+]
+KnownOnly = Annotated[
+    bool, typer.Option("--known-users-only", help="A user whom the ledger does not know is a bad row.")
+]
+Atomic = Annotated[bool, typer.Option("--atomic", help="One transaction for all rows; others wait longer.")]
+DefaultReason = Annotated[
+    str | None,
+    typer.Option("--reason", metavar="CODE", parser=options.reads(forms.reason), help="For rows that name none."),
+]
+
+
+def _batch_import(
+    run: Run,
+    file: File,
+    format_in: FormatIn = None,
+    reason: DefaultReason = None,
+    campaign: options.Campaign = None,
+    partial: Partial = False,
+    reject_file: RejectFile = None,
+    known_users_only: KnownOnly = False,
+    expect_rows: options.ExpectRows = None,
+    expect_total: options.ExpectTotal = None,
+    atomic: Atomic = False,
+    dry_run: options.DryRun = False,
+    yes: options.Yes = False,
+) -> None:
+    """Import a file of grants: every row once, whatever fails, however often it is run.
+
+    \b
+    tokenctl batch-import november.csv --dry-run
+    tokenctl batch-import november.csv --yes --expect-rows 9996 --expect-total 499800
+    tokenctl batch-import november.csv --partial
+    gunzip -c grants.jsonl.gz | tokenctl batch-import - --yes -q
+
+    Columns: user_id, amount, reason, idempotency_key, and if you like note, ticket, kind.
+    Nothing is written while a row is bad. After a crash, run the same command again.
+    """
+    from tokenctl.cli import views
+
+    if not dry_run:
+        run.output.require_answer("--yes", given=yes)
+    if partial and file == "-" and reject_file is None and not dry_run:
+        raise ConfirmationMissing("--partial from stdin needs a place for bad rows", hint="add --reject-file FILE")
+    limit = run.settings.limits.import_rows
+    rows = RowOptions(
+        format=format_in,
+        default_reason=reason,
+        campaign=campaign,
+        reasons=run.settings.reasons,
+        max_rows=limit,
+    )
+    wanted = ImportOptions(rows, partial, known_users_only, atomic, expect_rows, expect_total, reject_file)
+    report = _work(run, file, wanted, dry_run=dry_run, yes=yes)
+    _talk(run, report)
+    if not run.output.quiet or dry_run:
+        run.show(views.import_report(report, jsonl=run.output.form == "jsonl"))
+    _end(report)
+
+
+def _work(run: Run, file: str, wanted: ImportOptions, *, dry_run: bool, yes: bool) -> ImportReport:
+    """Open, prepare, confirm, apply; whatever happens, close."""
+    from tokenctl.services import imports
+
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(imports.open_file(file))
+        run.banner()
+        work = stack.enter_context(
+            imports.Import(
+                source, wanted, run.runtime.batch_store(imports.batch_id(source, wanted)), run.settings.limits
+            )
+        )
+        already = work.prepare(progress=run.output.progress)
+        if already is not None:
+            return already
+        if dry_run:
+            return work.planned()
+        _confirm(run, work, yes=yes)
+        report = work.apply(progress=run.output.progress)
+        run.output.committed = f"batch {report.batch_id}, {report.batch.applied if report.batch else 0:,} rows"
+        return report
+
+
+def _confirm(run: Run, work: Import, *, yes: bool) -> None:
+    plan = work.plan
+    run.output.say(
+        f"{plan.fresh:,} rows, {plan.fresh_tokens:,} tokens for {plan.users:,} users, {plan.new_users:,} of them new",
+        mark=" ",
+    )
+    if plan.own:
+        run.output.say(f"an earlier run was cut off after {plan.own:,} rows; this one finishes it", mark=" ")
+    if plan.largest_user is not None and plan.largest_tokens is not None:
+        run.output.say(f"most for one user: {plan.largest_tokens:,} for {plan.largest_user}", mark=" ")
+    total = work.unconfirmed_total()
+    if total is not None:
+        limit = run.settings.limits.batch_total
+        run.output.require_number("--expect-total", total, limit, what="tokens in one import")
+        run.output.confirm_number("total", total)
+    elif not yes:
+        run.output.confirm(f"Import {plan.fresh:,} rows?")
+
+
+def _talk(run: Run, report: ImportReport) -> None:
+    batch = report.batch
+    if batch is None:
+        run.output.say(f"dry run, nothing was written: batch {report.batch_id}")
+        for bad in report.bad:
+            run.output.warn(f"{report.file_name}:{bad.line}: {bad.column}: {bad.why}")
+        return
+    if report.outcome == "already":
+        when = f"{batch.finished_at:%Y-%m-%d %H:%M} UTC" if batch.finished_at else "?"
+        run.output.say(
+            f"already imported as batch {report.batch_id} on {when} by {batch.operator}; nothing was changed",
+            mark="✓",
+        )
+        return
+    rate = (batch.applied or 0) / max(report.seconds, 0.001)
+    counted = f"{batch.applied:,} rows, {batch.applied_tokens:,} tokens granted"
+    run.output.say(f"batch {report.batch_id}: {counted} in {report.seconds:.1f} s ({rate:,.0f} rows/s)", mark="✓")
+    run.output.say(f"undo: tokenctl reverse --batch {report.batch_id} --reason mistake", mark=" ")
+
+
+def _end(report: ImportReport) -> None:
+    """Exit 65 when rows were left out, whether now or in the run that this one repeats."""
+    batch = report.batch
+    left = report.rejected if batch is None else (batch.rejected or 0) + (batch.conflicting or 0) + (batch.refused or 0)
+    if left:
+        named = (
+            [f"{report.file_name}:{bad.line}: {bad.column}: {bad.why}" for bad in report.bad]
+            if batch is not None
+            else []
+        )
+        where = f"; they are in {report.reject_file}" if report.reject_file else ""
+        would = "would be" if batch is None else "were"
+        raise BadData(
+            "\n".join([f"{left:,} rows {would} left out{where}", *named]),
+            hint="mend them and import that file",
+            rejected=left,
+        )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "batch-import")(_batch_import)

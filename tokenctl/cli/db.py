@@ -1,0 +1,161 @@
+"""`tokenctl db`: the database itself, and the embedded server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tokenctl.cli import options
+from tokenctl.cli.command import Run, StrictGroup, command
+from tokenctl.errors import Refused, UsageError
+from tokenctl.output import Cell
+
+if TYPE_CHECKING:
+    from tokenctl.storage.database import Connection
+
+ExitCode = Annotated[bool, typer.Option("--exit-code", help="End with 1 when the schema needs a migration.")]
+
+_START_S = 60.0
+_STOP_S = 30.0
+
+
+def _start(run: Run) -> None:
+    """Start the embedded server and bring its ledger up to date.
+
+    \b
+    tokenctl db start
+
+    Every command starts it when needed; it runs until `tokenctl db stop` or a reboot.
+    """
+    from tokenctl.cli import views
+    from tokenctl.storage import local
+
+    _only_embedded(run, "start")
+    local.prepare(run.runtime.embedded)
+    status = run.runtime.embedded.status()
+    run.show(views.facts("tokenctl.db_server.v1", {"running": "yes", "pid": status.pid, "data": str(status.data_dir)}))
+
+
+def _stop(run: Run) -> None:
+    """Stop the embedded server.
+
+    \b
+    tokenctl db stop
+    """
+    from tokenctl.cli import views
+
+    _only_embedded(run, "stop")
+    stopped = run.runtime.embedded.stop(deadline_s=run.settings.timeout_s or _STOP_S)
+    run.output.say("stopped" if stopped else "was not running", mark="✓")
+    run.show(views.facts("tokenctl.db_server.v1", {"running": "no", "was_running": "yes" if stopped else "no"}))
+
+
+def _status(run: Run, exit_code: ExitCode = False) -> None:
+    """Say which database is used, whether it answers, and what its schema lacks.
+
+    \b
+    tokenctl db status
+    tokenctl db status --exit-code -q || tokenctl db migrate
+    """
+    from tokenctl.cli import views
+    from tokenctl.storage import migrations
+
+    facts: dict[str, Cell] = {
+        "profile": run.settings.profile,
+        "database": run.runtime.database.where,
+        "origin": run.settings.database.origin,
+    }
+    if run.settings.database.kind == "embedded" and not run.runtime.embedded.status().running:
+        facts |= {"running": "no", "schema": None, "pending": None}
+    else:
+        with run.runtime.maintenance() as connection:
+            state = migrations.read_state(connection)
+            server = _version(connection)
+        pending = (
+            ", ".join(step.name for step in state.pending()) if state.version <= migrations.newest_version() else ""
+        )
+        facts |= {"running": "yes", "server": server, "schema": state.version, "pending": pending or None}
+    facts["needs"] = migrations.newest_version()
+    run.show(views.facts("tokenctl.db_status.v1", facts))
+    if exit_code and (facts["schema"] != facts["needs"] or facts["pending"]):
+        raise Refused("the schema is not the one that this tokenctl needs", hint="tokenctl db migrate")
+
+
+def _url(run: Run) -> None:
+    """Print the connection string that psql accepts.
+
+    \b
+    psql "$(tokenctl db url)"
+    TOKENCTL_DATABASE_URL="$(tokenctl db url)" tokenctl balance u_42
+    """
+    from tokenctl.cli import views
+
+    url = run.runtime.database.url
+    run.show(views.text("tokenctl.db_url.v1", "url", url))
+
+
+def _psql(run: Run) -> None:
+    """Open psql on the ledger's database.
+
+    \b
+    tokenctl db psql
+    """
+    database = run.runtime.database
+    database.connect().close()  # starts the embedded server; tells what is wrong in our words
+    database.psql(run.runtime.embedded.programs if run.settings.database.kind == "embedded" else None)
+
+
+def _migrate(run: Run, dry_run: options.DryRun = False) -> None:
+    """Bring the database's schema up to date; a second run does nothing.
+
+    \b
+    tokenctl db migrate --dry-run
+    tokenctl db migrate
+    """
+    from tokenctl.cli import views
+    from tokenctl.storage import migrations
+
+    with run.runtime.maintenance() as connection:
+        if dry_run:
+            state = migrations.read_state(connection)
+            state.demand_not_newer()
+            steps = state.pending()
+        else:
+            steps = migrations.migrate(connection)
+    if not steps:
+        run.output.say("the schema is up to date", mark="✓")
+    run.show(views.steps([(step.version, step.name) for step in steps]), dry_run=dry_run)
+
+
+def _version(connection: Connection) -> str:
+    return f"PostgreSQL {connection.info.server_version // 10000}.{connection.info.server_version % 10000}"
+
+
+def _only_embedded(run: Run, what: str) -> None:
+    if run.settings.database.kind != "embedded":
+        raise UsageError(
+            f"db {what} is for the embedded server; {run.settings.database.origin} names another database",
+            hint="its own administrator starts and stops it",
+        )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(
+        cls=StrictGroup,
+        help="The database, and the embedded server.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    bodies = {
+        "start": _start,
+        "stop": _stop,
+        "status": _status,
+        "url": _url,
+        "psql": _psql,
+        "migrate": _migrate,
+    }
+    for name, body in bodies.items():
+        command(group, name)(body)
+    app.add_typer(group, name="db")

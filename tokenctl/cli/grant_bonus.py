@@ -1,0 +1,91 @@
+"""`tokenctl grant-bonus`: tokens for one user."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tokenctl.cli import options
+from tokenctl.cli.command import Run, command
+from tokenctl.models import Grant, Receipt
+
+NewUser = Annotated[bool, typer.Option("--new-user", help="Make the user if the ledger does not know it.")]
+
+
+def _grant_bonus(
+    run: Run,
+    user: options.User,
+    amount: options.Amount,
+    reason: options.Reason,
+    note: options.Note = None,
+    ticket: options.Ticket = None,
+    campaign: options.Campaign = None,
+    new_user: NewUser = False,
+    dry_run: options.DryRun = False,
+    yes: options.Yes = False,
+    confirm_amount: options.ConfirmAmount = None,
+    idempotency_key: options.Key = None,
+) -> None:
+    """Grant bonus tokens to a user, once.
+
+    \b
+    tokenctl grant-bonus u_42 --amount 500 --reason goodwill
+    tokenctl grant-bonus u_42 --amount 500 --reason goodwill --ticket 48121 --yes
+    tokenctl grant-bonus u_42 --amount 50 --reason welcome --campaign spring --dry-run
+
+    The same grant on the same UTC day is the same grant: running it again answers the
+    first receipt. A ticket or a key of its own makes it another one.
+    """
+    from tokenctl.cli import views
+    from tokenctl.services import grants
+
+    grant = Grant(user, amount, reason, note, ticket, campaign, idempotency_key, new_user)
+    must_type = grants.check(grant, run.settings, confirm_amount=confirm_amount)
+    if not dry_run:
+        if must_type:
+            run.output.require_number(
+                "--confirm-amount", amount, run.settings.limits.grant, what="tokens for one grant"
+            )
+        run.output.require_answer("--yes", given=yes or confirm_amount is not None)
+    run.banner()
+    keyed, receipt = grants.preview(run.runtime.ledger, grant, ledger_name=run.settings.profile, dry_run=dry_run)
+    if not receipt.replayed and not dry_run:
+        run.output.say(_change(receipt), mark=" ")
+        run.output.say(f"key {keyed.key}", mark=" ")
+        if must_type:
+            run.output.confirm_number("amount", amount)
+        elif not yes and confirm_amount is None:
+            run.output.confirm(f"Grant {amount:,} tokens to {user}?")
+        receipt = grants.post(run.runtime.ledger, keyed, ledger_name=run.settings.profile)
+        run.output.committed = f"{receipt.name}, {receipt.amount:+,} tokens, key {receipt.idempotency_key}"
+    _talk(run, receipt, derived=idempotency_key is None, dry_run=dry_run)
+    run.show(views.receipt("tokenctl.grant.v1", receipt, dry_run=dry_run))
+
+
+def _change(receipt: Receipt) -> str:
+    about = f"{receipt.amount:+,} {receipt.reason}" + (f", ticket {receipt.ticket}" if receipt.ticket else "")
+    return f"{receipt.user_id}   balance {receipt.balance_before:,} → {receipt.balance_after:,}   {about}"
+
+
+def _talk(run: Run, receipt: Receipt, *, derived: bool, dry_run: bool) -> None:
+    if receipt.replayed:
+        when = f"{receipt.created_at:%Y-%m-%d %H:%M} UTC" if receipt.created_at else "?"
+        by = f"{receipt.operator} ({receipt.claimed_by})"
+        line = f"already granted: {receipt.name} at {when} by {by}; nothing was changed"
+        more = "; to grant once more add --ticket or --idempotency-key" if derived and not receipt.campaign else ""
+        run.warnings.append(line)
+        run.output.warn(f"tokenctl: {line}{more}")
+    elif dry_run:
+        run.output.say(f"dry run, nothing was written: {_change(receipt)}")
+    else:
+        run.output.say(
+            f"granted {receipt.amount:,} tokens to {receipt.user_id}, balance {receipt.balance_after:,}",
+            mark="✓",
+        )
+        run.output.say(f"transaction {receipt.name}   undo: tokenctl reverse {receipt.name} --reason mistake", mark=" ")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "grant-bonus")(_grant_bonus)

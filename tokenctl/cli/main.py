@@ -1,0 +1,89 @@
+"""The command line as a whole, and the one place where failures become exit codes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+
+import typer
+
+from tokenctl.cli.app import app
+from tokenctl.cli.command import State
+from tokenctl.errors import Bug, PipeClosed, TokenctlError, UsageError
+from tokenctl.output import Output
+
+
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP came: clean up and end."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command line and answer its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    environ = dict(os.environ)  # noqa: TID251 — handed to settings, which alone reads it
+    state = State(environ, Output(form=_form(argv, environ)), debug=environ.get("TOKENCTL_DEBUG", "0") not in ("", "0"))
+    _catch_signals()
+    try:
+        code = app(list(argv), prog_name="tokenctl", standalone_mode=False, obj=state)
+    except (KeyboardInterrupt, Terminated) as stop:
+        return 143 if isinstance(stop, Terminated) else 130
+    except PipeClosed as error:
+        return error.exit_code
+    except TokenctlError as error:
+        return _fail(state, error)
+    except typer.TyperException as error:
+        return _fail(state, _usage(error))
+    except Exception as error:  # noqa: BLE001 — the last resort: a bug is one line, not a traceback
+        hint = "TOKENCTL_DEBUG=1 shows the traceback; please report it" if not state.debug else ""
+        return _fail(state, Bug(f"unexpected {type(error).__name__}", hint=hint))
+    return code if isinstance(code, int) else 0
+
+
+def _fail(state: State, error: TokenctlError) -> int:
+    state.output.error(error, request_id=state.request_id)
+    if state.debug:
+        # Without the messages: those of drivers may hold values and passwords.
+        traceback.print_tb(sys.exc_info()[2])
+        cause: BaseException | None = error.__cause__
+        while cause is not None:
+            sys.stderr.write(f"caused by {type(cause).__name__}\n")
+            traceback.print_tb(cause.__traceback__)
+            cause = cause.__cause__
+    return error.exit_code
+
+
+def _usage(error: typer.TyperException) -> UsageError:
+    """Typer's usage errors in our words: the option first, then what is wrong with it."""
+    message = re.sub(r"^Invalid value for '?([^':]+)'?: ", r"\1: ", error.format_message())
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "tokenctl"
+    return UsageError(message[0].lower() + message[1:] if message else "wrong usage", hint=f"{path} --help")
+
+
+def _form(argv: Sequence[str], environ: dict[str, str]) -> str | None:
+    """The format that errors should have when the command line itself cannot be read."""
+    words = list(argv)
+    if "--json" in words or "--format=json" in words or "--format=jsonl" in words:
+        return "json"
+    if "--format" in words[:-1] and words[words.index("--format") + 1] in ("json", "jsonl"):
+        return "json"
+    return "json" if environ.get("TOKENCTL_FORMAT") in ("json", "jsonl") else None
+
+
+def _catch_signals() -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, stop)
+    except ValueError:  # not the main thread: whoever called main(argv) keeps its signals
+        return

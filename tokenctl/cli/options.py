@@ -1,0 +1,144 @@
+"""The options that commands share, each declared once, and how their texts are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from tokenctl import forms
+
+T = TypeVar("T")
+
+
+def reads(judge: Callable[[str], T]) -> Callable[[str], T]:
+    """A judge of tokenctl.forms as a parser for typer: its ValueError becomes a usage error."""
+
+    def parse(text: str) -> T:
+        try:
+            return judge(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+
+    parse.__name__ = judge.__name__.upper()  # typer shows it as the value's name
+    return parse
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text) or float(text) <= 0:
+        raise ValueError(f"{text!r} is not a number of seconds above zero")
+    return float(text)
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"0|[1-9][0-9]{0,14}", text):
+        raise ValueError(f"{text!r} is not a whole number; digits only")
+    return int(text)
+
+
+def _total(text: str) -> int:
+    if not re.fullmatch(r"0|[1-9][0-9]{0,17}", text):
+        raise ValueError(f"{text!r} is not a whole number of tokens; digits only, without separators")
+    return int(text)
+
+
+User = Annotated[str, typer.Argument(metavar="USER", parser=reads(forms.user_id), help="User id.", show_default=False)]
+Amount = Annotated[int, typer.Option("--amount", metavar="N", parser=reads(forms.amount), help="Tokens, digits only.")]
+Reason = Annotated[
+    str,
+    typer.Option(
+        "--reason",
+        metavar="CODE",
+        parser=reads(forms.reason),
+        help="Why, as a code: goodwill, outage, mistake …",
+    ),
+]
+Note = Annotated[
+    str | None,
+    typer.Option("--note", metavar="TEXT", parser=reads(forms.note), help="Why, in your words; up to 500 characters."),
+]
+Ticket = Annotated[
+    str | None, typer.Option("--ticket", metavar="ID", parser=reads(forms.ticket), help="The support ticket.")
+]
+Campaign = Annotated[
+    str | None,
+    typer.Option(
+        "--campaign",
+        metavar="NAME",
+        parser=reads(forms.campaign),
+        help="One claim per user of this campaign.",
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--idempotency-key",
+        metavar="K",
+        parser=reads(forms.key),
+        help="The same key is the same change, done once.",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Check everything, write nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; a limit still needs its own confirmation.")]
+ConfirmAmount = Annotated[
+    int | None,
+    typer.Option(
+        "--confirm-amount",
+        metavar="N",
+        parser=reads(forms.amount),
+        help="Confirm an amount above the limit; implies --yes.",
+    ),
+]
+ExpectRows = Annotated[
+    int | None,
+    typer.Option("--expect-rows", metavar="N", parser=reads(_count), help="Refuse unless the file has N rows."),
+]
+ExpectTotal = Annotated[
+    int | None,
+    typer.Option(
+        "--expect-total",
+        metavar="N",
+        parser=reads(_total),
+        help="Refuse unless the good rows sum to N tokens; confirms a total above the limit.",
+    ),
+]
+
+#: Accepted after every command; they become `Flags`.
+COMMON: dict[str, tuple[Any, Any]] = {
+    "json_": (Annotated[bool, typer.Option("--json", help="JSON, the same as --format json.")], False),
+    "form": (
+        Annotated[
+            str | None,
+            typer.Option(
+                "--format",
+                metavar="F",
+                help="table, tsv, json, jsonl or value. [table on a terminal, else tsv]",
+            ),
+        ],
+        None,
+    ),
+    "profile": (
+        Annotated[str | None, typer.Option("--profile", metavar="NAME", help="The ledger to work on.")],
+        None,
+    ),
+    "config": (
+        Annotated[str | None, typer.Option("--config", metavar="FILE", help="This configuration file only.")],
+        None,
+    ),
+    "timeout": (
+        Annotated[
+            float | None,
+            typer.Option("--timeout", metavar="SECONDS", parser=reads(_seconds), help="Give up after so long."),
+        ],
+        None,
+    ),
+    "request_id": (
+        Annotated[str | None, typer.Option("--request-id", metavar="ID", help="Name this run in ledger and errors.")],
+        None,
+    ),
+    "no_input": (Annotated[bool, typer.Option("--no-input", help="Never ask.")], False),
+    "quiet": (Annotated[bool, typer.Option("--quiet", "-q", help="Silent on success.")], False),
+    "no_color": (Annotated[bool, typer.Option("--no-color", help="No colours.")], False),
+}

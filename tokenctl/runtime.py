@@ -1,0 +1,95 @@
+"""The composition root: builds what a command needs, late, and closes it in reverse.
+
+Only cli imports it. Heavy packages come in with the first thing that needs them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tokenctl.operation import Operation
+    from tokenctl.settings import Settings
+    from tokenctl.storage.database import Connection, Database
+    from tokenctl.storage.embedded import EmbeddedServer
+    from tokenctl.storage.imports import BatchStore
+    from tokenctl.storage.ledger import Ledger
+
+
+class Runtime:
+    """Everything that one command may need, made when first asked for."""
+
+    def __init__(self, settings: Settings, operation: Operation) -> None:
+        """Build nothing yet."""
+        self._settings = settings
+        self._operation = operation
+        self._closing = contextlib.ExitStack()
+
+    def close(self) -> None:
+        """Close what was built, the newest first."""
+        self._closing.close()
+
+    @cached_property
+    def embedded(self) -> EmbeddedServer:
+        """The embedded server, started or not."""
+        from tokenctl.storage.embedded import EmbeddedPaths, EmbeddedServer
+
+        return EmbeddedServer(EmbeddedPaths(self._settings.data_dir / "postgres"))
+
+    @cached_property
+    def database(self) -> Database:
+        """The database that the settings name."""
+        from tokenctl.storage.database import Database
+
+        revive = None
+        conninfo = self._settings.database.conninfo
+        if self._settings.database.kind == "embedded":
+            from tokenctl.storage import local
+
+            server = self.embedded
+            conninfo = local.conninfo(server)
+            revive = lambda: local.prepare(server)  # noqa: E731 — a function of no arguments, used once
+        database = Database(
+            conninfo,
+            application_name=self._operation.application_name,
+            timeout_s=self._settings.timeout_s,
+            revive=revive,
+        )
+        self._closing.callback(database.close)
+        return database
+
+    @contextlib.contextmanager
+    def maintenance(self) -> Iterator[Connection]:
+        """A connection that may change the schema, whatever the schema is now."""
+        if self._settings.database.kind == "embedded":
+            from tokenctl.storage import local
+
+            with local.maintenance(self.embedded) as connection:
+                yield connection
+            return
+        with self.database.bare() as connection, self.database.watched(connection):
+            yield connection
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger's reads and single-user writes."""
+        from tokenctl.storage.ledger import Ledger
+
+        return Ledger(self.database, request_id=self._operation.request_id, claimed_by=self._operation.claimed_by)
+
+    def batch_store(self, batch_id: str) -> BatchStore:
+        """One batch at work; closed with the runtime at the latest."""
+        from tokenctl.storage.imports import BatchStore
+
+        store = BatchStore(
+            self.database,
+            batch_id,
+            request_id=self._operation.request_id,
+            claimed_by=self._operation.claimed_by,
+        )
+        self._closing.callback(store.close)
+        return store

@@ -1,0 +1,290 @@
+"""Importing a grant file exactly once: check, plan, confirm, apply, receipt.
+
+The batch's id is made of the file's content and of the options that change rows,
+so the same work is known by one name however often and wherever it is started.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from tokenctl.errors import BadData, LimitNotConfirmed, LockHeld, NotAllowed, ReplayOfReversed, TokenctlError
+from tokenctl.grantfile.check import BadRow, Tally, check, rows_at
+from tokenctl.grantfile.rejects import RejectFile
+from tokenctl.grantfile.source import Source, open_source
+from tokenctl.models import BadLine, Batch, Finding, ImportOptions, ImportReport, Plan
+from tokenctl.settings import Limits
+from tokenctl.storage.imports import BatchStore
+
+#: Bad rows that are named in a message; all of them go to the reject file.
+SHOWN = 100
+#: Decompressed bytes of a file that are read at most, and how far gzip may inflate.
+MAX_BYTES = 64 * 1024**3
+MAX_RATIO = 200
+
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+@dataclass
+class Import:
+    """One run of an import: from the file to its receipt. Close it whatever happens."""
+
+    source: Source
+    options: ImportOptions
+    store: BatchStore
+    limits: Limits
+    tally: Tally = field(default_factory=Tally)
+    plan: Plan = field(default_factory=Plan)
+    bad: list[BadLine] = field(default_factory=list)
+    rejected: int = 0
+    _rejects: RejectFile | None = None
+    _opened: bool = False
+    _started: float = field(default_factory=monotonic)
+
+    @property
+    def batch_id(self) -> str:
+        """The batch's name."""
+        return batch_id(self.source, self.options)
+
+    def prepare(self, *, progress: Progress) -> ImportReport | None:
+        """Stage and judge every row; answers the old receipt when the file was imported before.
+
+        Raises BadData with every bad row named unless `partial`, LockHeld while another
+        run is at it, ReplayOfReversed, NotAllowed, LimitNotConfirmed.
+        """
+        if not self.store.lock():
+            raise self._held()
+        outcome = self.store.open_import(
+            file_name=self.source.name,
+            sha256=self.source.sha256,
+            size=self.source.size,
+            options=_changing(self.options),
+            rows=max(1, self.source.size // 40),
+        )
+        if outcome == "not_allowed":
+            raise NotAllowed("the database's role may not import", hint="it needs tokenctl_batch")
+        if outcome == "done":
+            return self._already()
+        if outcome == "reversed":
+            raise ReplayOfReversed(
+                f"this file was imported as batch {self.batch_id} and then reversed",
+                hint="to grant these rows after all, give them new keys",
+                batch=self.batch_id,
+            )
+        self._opened = True
+        with progress("checking", self.source.size) as advance:
+            self.store.copy(self._blocks(advance))
+        self._judge()
+        return None
+
+    def unconfirmed_total(self) -> int | None:
+        """The total that must still be confirmed, in tokens; None when it is within the limit."""
+        within = self.tally.tokens <= self.limits.batch_total
+        return None if within or self.options.expect_total is not None else self.tally.tokens
+
+    def planned(self) -> ImportReport:
+        """The report of a dry run; what was staged is dropped."""
+        self._give_up()
+        return self._report("planned", None)
+
+    def apply(self, *, progress: Progress) -> ImportReport:
+        """Post what was planned, slice by slice; the same command finishes what is cut off."""
+        self.store.begin()
+        if self._rejects is not None:
+            self._rejects.commit()
+        lanes = self.store.pending()
+        with progress("importing", sum(lane.staged for lane in lanes)) as advance:
+            post = self.store.apply_atomically if self.options.atomic else self.store.apply
+            post(lanes, progress=advance)
+        batch = self.store.finish(rows_read=self.tally.rows, rejected=self.rejected, duplicate=self.plan.duplicate)
+        self._opened = False
+        late = (
+            [_as_bad_line(finding) for finding in self.store.lane_findings()]
+            if batch.conflicting or batch.refused
+            else []
+        )
+        self.bad = [*self.bad, *late][:SHOWN]
+        return self._report("resumed" if self.plan.own else "applied", batch)
+
+    def __enter__(self) -> Import:
+        """Nothing is opened yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close, whatever happened."""
+        self.close()
+
+    def close(self) -> None:
+        """Give back the lock; what was only staged is dropped."""
+        if self._opened:
+            with suppress(TokenctlError):  # the reaper of the next import drops it too
+                self._give_up()
+        if self._rejects is not None:
+            self._rejects.discard()
+        self.store.close()
+
+    def _blocks(self, advance: Callable[[int], None]) -> Iterator[bytes]:
+        for block in check(self.source, self.options.rows):
+            self.tally.add(block)
+            for row in block.bad:
+                self._reject(row)
+            advance(block.bytes_read)
+            yield block.copy
+
+    def _judge(self) -> None:
+        """Refuse now, before anything is posted, or take the bad rows out."""
+        self._expectations()
+        if self.rejected and not self.options.partial:
+            raise self._bad_rows()
+        known_only = self.options.known_users_only
+        self.plan = self.store.plan(known_only=known_only, drop=False)
+        if self.plan.findings:
+            findings = self.store.findings(known_only=known_only)
+            self._reject_findings(findings)
+            if not self.options.partial:
+                raise self._bad_rows()
+            dropped = self.plan
+            self.plan = replace(
+                self.store.plan(known_only=known_only, drop=True),
+                findings=dropped.findings,
+                duplicate=dropped.duplicate,
+            )
+
+    def _expectations(self) -> None:
+        tally, options = self.tally, self.options
+        for flag, wanted, found, what in (
+            ("--expect-rows", options.expect_rows, tally.rows, "rows"),
+            ("--expect-total", options.expect_total, tally.tokens, "tokens in its good rows"),
+        ):
+            if wanted is not None and wanted != found:
+                raise LimitNotConfirmed(
+                    f"{self.source.name} has {found:,} {what}, {flag} says {wanted:,}; nothing was changed",
+                    hint="the file may have been cut or doubled on its way",
+                    rows=tally.rows,
+                    tokens=tally.tokens,
+                )
+        if not tally.ends_with_newline and options.expect_rows is None and options.expect_total is None:
+            raise BadData(
+                f"{self.source.name}:{tally.last_line}: the last line has no newline: the file may have been cut",
+                hint=f"if it is whole: --expect-rows {tally.rows} --expect-total {tally.tokens}",
+            )
+
+    def _reject(self, row: BadRow) -> None:
+        self.rejected += 1
+        if len(self.bad) < SHOWN:
+            self.bad += [BadLine(row.line, problem.column, problem.why) for problem in row.problems]
+        if self.options.partial:
+            if self._rejects is None:
+                self._rejects = RejectFile(self.source, self.options.rows, self.batch_id, self.options.reject_file)
+            self._rejects.add(row)
+
+    def _reject_findings(self, findings: list[Finding]) -> None:
+        problems = {finding.line: _as_bad_line(finding) for finding in findings}
+        for row in rows_at(
+            self.source, self.options.rows, {line: (bad.column, bad.why) for line, bad in problems.items()}
+        ):
+            self._reject(row)
+
+    def _bad_rows(self) -> BadData:
+        lines = [f"{self.source.name}:{bad.line}: {bad.column}: {bad.why}" for bad in self.bad[:SHOWN]]
+        more = f", the first {len(lines)} problems are above" if self.rejected > len(lines) else ""
+        return BadData(
+            "\n".join([f"{self.rejected:,} of {self.tally.rows:,} rows are bad; nothing was imported{more}", *lines]),
+            hint="mend them, or import the others with --partial, which writes the bad rows to a file",
+            rejected=self.rejected,
+            rows=[{"line": b.line, "column": b.column, "why": b.why} for b in self.bad[:SHOWN]],
+        )
+
+    def _already(self) -> ImportReport:
+        batch = self.store.batch()
+        assert batch is not None  # noqa: S101 — open_import just said that it is done
+        return self._report("already", batch)
+
+    def _held(self) -> LockHeld:
+        batch = self.store.batch()
+        who = (
+            f": {batch.claimed_by} as {batch.operator} since {batch.started_at:%Y-%m-%d %H:%M:%S} UTC" if batch else ""
+        )
+        return LockHeld(
+            f"{self.source.name} is being imported at this moment (batch {self.batch_id}){who}",
+            batch=self.batch_id,
+        )
+
+    def _give_up(self) -> None:
+        self._opened = False
+        self.store.finish(rows_read=None, rejected=0, duplicate=0)
+
+    def _report(self, outcome: str, batch: Batch | None) -> ImportReport:
+        return ImportReport(
+            outcome=outcome,
+            batch_id=self.batch_id,
+            file_name=self.source.name,
+            rows=self.tally.rows,
+            total=self.tally.tokens,
+            rejected=self.rejected,
+            plan=self.plan if outcome == "planned" else None,
+            batch=batch,
+            bad=tuple(self.bad),
+            reject_file=str(self._rejects.path) if self._rejects is not None and outcome != "planned" else None,
+            seconds=monotonic() - self._started,
+            by_reason=dict(self.tally.by_reason),
+        )
+
+
+def open_file(path: str) -> Source:
+    """Open a grant file, or standard input for "-"; a context manager. Raises NoInput or BadData."""
+    return open_source(
+        path,
+        stdin=sys.stdin.buffer,
+        spool_dir=Path(tempfile.gettempdir()),
+        max_bytes=MAX_BYTES,
+        max_ratio=MAX_RATIO,
+    )
+
+
+def batch_id(source: Source, options: ImportOptions) -> str:
+    """The first 12 hex digits of sha256 over the file's digest and the options that change rows."""
+    canonical = json.dumps([source.sha256, _changing(options)], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _changing(options: ImportOptions) -> dict[str, Any]:
+    chosen = {"campaign": options.rows.campaign, "reason": options.rows.default_reason}
+    return {name: value for name, value in chosen.items() if value is not None}
+
+
+def _as_bad_line(finding: Finding) -> BadLine:
+    match finding.problem:
+        case "unknown_user":
+            return BadLine(finding.line, "user_id", f"no user '{finding.user_id}' in the ledger")
+        case "repeated":
+            return BadLine(
+                finding.line,
+                "idempotency_key",
+                f"stands twice in the file with other content (first in line {finding.other})",
+            )
+        case "refused":
+            return BadLine(
+                finding.line,
+                "amount",
+                f"the balance of {finding.user_id} would pass 9,007,199,254,740,991 tokens",
+            )
+        case _:
+            return BadLine(finding.line, "idempotency_key", f"was used with other content ({_entry(finding)})")
+
+
+def _entry(finding: Finding) -> str:
+    return (
+        f"{finding.user_id}:{finding.other}"
+        if finding.other and ":" not in finding.other
+        else finding.other or finding.user_id
+    )
