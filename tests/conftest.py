@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tests.pg"]
+
 HOMES = {
     "HOME": ".",
     "XDG_CONFIG_HOME": "config",
