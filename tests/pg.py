@@ -186,9 +186,9 @@ def reverse(connection: Connection, user: str, seq: int, **given: object) -> dic
     )
 
 
-def call(connection: Connection, statement: str, values: object) -> dict[str, Any]:
+def call(connection: Connection, statement: str, values: dict[str, object]) -> dict[str, Any]:
     """One row by column name."""
-    cursor = connection.execute(statement.encode(), values)  # type: ignore[arg-type]  # a dict or a tuple
+    cursor = connection.execute(statement.encode(), values)
     row = cursor.fetchone()
     assert row is not None
     assert cursor.description is not None
@@ -199,7 +199,7 @@ def hold(db: LedgerDB, user: str, amount: int, *, seconds: int = 60, hold_id: st
     """Put a hold on tokens, as a generation will; negative seconds: past its deadline."""
     db.rows(
         "INSERT INTO tokenctl.token_holds (user_id, hold_id, amount, state, expires_at, purpose, idempotency_key,"
-        " operator, claimed_by, request_id, settled_at) VALUES (%s, %s, %s, %s, clock_timestamp() + %s * interval '1 s',"
-        " 'test', %s, 'x', 'x', 'x', CASE WHEN %s <> 'open' THEN clock_timestamp() END)",
+        " operator, claimed_by, request_id, settled_at) VALUES (%s, %s, %s, %s,"
+        " clock_timestamp() + %s * interval '1 s', 'test', %s, 'x', 'x', 'x', CASE WHEN %s <> 'open' THEN clock_timestamp() END)",
         user, hold_id, amount, state, seconds, hold_id, state,
     )  # fmt: skip

@@ -183,30 +183,6 @@ class Shortage:
 
 
 @dataclass(frozen=True)
-class RowOptions:
-    """How the rows of a grant file are read and judged; `reasons` None allows any code."""
-
-    format: str | None = None
-    default_reason: str | None = None
-    campaign: str | None = None
-    reasons: frozenset[str] | None = None
-    max_rows: int = 50_000_000
-
-
-@dataclass(frozen=True)
-class ImportOptions:
-    """What `batch-import` was asked for, beyond the file; counts in rows and tokens."""
-
-    rows: RowOptions = RowOptions()
-    partial: bool = False
-    known_users_only: bool = False
-    atomic: bool = False
-    expect_rows: int | None = None
-    expect_total: int | None = None
-    reject_file: str | None = None
-
-
-@dataclass(frozen=True)
 class BadLine:
     """One row that was judged bad before anything was written: where, what, why."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tokenctl.operation import Operation
     from tokenctl.settings import Settings
@@ -39,6 +40,15 @@ class Runtime:
         from tokenctl.storage.embedded import EmbeddedPaths, EmbeddedServer
 
         return EmbeddedServer(EmbeddedPaths(self._settings.data_dir / "postgres"))
+
+    @cached_property
+    def psql_programs(self) -> Path | None:
+        """Where the psql of the embedded server is; None when another database is used."""
+        if self._settings.database.kind != "embedded":
+            return None
+        from tokenctl.storage.embedded import binaries
+
+        return binaries.programs_dir(None)
 
     @cached_property
     def database(self) -> Database:

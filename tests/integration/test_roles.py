@@ -40,7 +40,8 @@ FORBIDDEN = {
     " LANGUAGE sql AS 'SELECT 0::bigint'",
     "become the owner": "SET ROLE tokenctl_owner",
     "turn triggers off": "SET session_replication_role = replica",
-    "post past the checks": "SELECT tokenctl.post_one('u1', 'adjustment', 5, 'x', NULL, NULL, NULL, 'k', NULL, 'r', 'c', true)",
+    "post past the checks": "SELECT tokenctl.post_one('u1', 'adjustment', 5, 'x', NULL, NULL, NULL, 'k', NULL, 'r', 'c',"
+    " true)",
     "post a set": "SELECT tokenctl.post_set(0, '(SELECT)', 0, 0, 'true', 'b', 'r', 'c')",
     "write an audit row": "SELECT tokenctl.audit('c', 'r', 'a', 'o', 's', '{}')",
     "reap": "SELECT tokenctl.import_reap()",
@@ -94,8 +95,9 @@ def test_truncate_is_refused_on_every_partition(each_db: LedgerDB) -> None:
 
 def test_every_append_only_trigger_fires_always(each_db: LedgerDB) -> None:
     modes = each_db.rows(
-        "SELECT count(*), min(tgenabled::text), max(tgenabled::text) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid"
-        " WHERE c.relnamespace = 'tokenctl'::regnamespace AND tgname IN ('append_only', 'never_deleted', 'never_truncated')"
+        "SELECT count(*), min(tgenabled::text), max(tgenabled::text)"
+        " FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE c.relnamespace = 'tokenctl'::regnamespace"
+        " AND tgname IN ('append_only', 'never_deleted', 'never_truncated')"
     )
     # transactions: 5 tables x 2, accounts: 5 x 2, audit log: 2
     assert modes == [(22, "A", "A")]

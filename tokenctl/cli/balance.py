@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tokenctl import forms
+from tokenctl.cli import forms
 from tokenctl.cli.command import Run, command
 from tokenctl.errors import BadData, NoInput
 

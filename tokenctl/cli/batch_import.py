@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tokenctl import forms
-from tokenctl.cli import options
+from tokenctl.cli import forms, options
 from tokenctl.cli.command import Run, command
 from tokenctl.errors import BadData, ConfirmationMissing
-from tokenctl.models import ImportOptions, ImportReport, RowOptions
+from tokenctl.models import ImportReport
 
 if TYPE_CHECKING:
-    from tokenctl.services.imports import Import
+    from tokenctl.services.imports import Import, ImportOptions
 
 File = Annotated[
     str,
@@ -68,13 +67,15 @@ def _batch_import(
     Nothing is written while a row is bad. After a crash, run the same command again.
     """
     from tokenctl.cli import views
+    from tokenctl.grantfile.options import CheckOptions
+    from tokenctl.services.imports import ImportOptions
 
     if not dry_run:
         run.output.require_answer("--yes", given=yes)
     if partial and file == "-" and reject_file is None and not dry_run:
         raise ConfirmationMissing("--partial from stdin needs a place for bad rows", hint="add --reject-file FILE")
     limit = run.settings.limits.import_rows
-    rows = RowOptions(
+    rows = CheckOptions(
         format=format_in,
         default_reason=reason,
         campaign=campaign,

@@ -103,7 +103,7 @@ def _psql(run: Run) -> None:
     """
     database = run.runtime.database
     database.connect().close()  # starts the embedded server; tells what is wrong in our words
-    database.psql(run.runtime.embedded.programs if run.settings.database.kind == "embedded" else None)
+    database.psql(run.runtime.psql_programs)
 
 
 def _migrate(run: Run, dry_run: options.DryRun = False) -> None:

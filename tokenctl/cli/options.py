@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import typer
 
-from tokenctl import forms
+from tokenctl.cli import forms
 
 T = TypeVar("T")
 
 
 def reads(judge: Callable[[str], T]) -> Callable[[str], T]:
-    """A judge of tokenctl.forms as a parser for typer: its ValueError becomes a usage error."""
+    """A judge of tokenctl.cli.forms as a parser for typer: its ValueError becomes a usage error."""
 
     def parse(text: str) -> T:
         try:
@@ -24,24 +23,6 @@ def reads(judge: Callable[[str], T]) -> Callable[[str], T]:
 
     parse.__name__ = judge.__name__.upper()  # typer shows it as the value's name
     return parse
-
-
-def _seconds(text: str) -> float:
-    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text) or float(text) <= 0:
-        raise ValueError(f"{text!r} is not a number of seconds above zero")
-    return float(text)
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch(r"0|[1-9][0-9]{0,14}", text):
-        raise ValueError(f"{text!r} is not a whole number; digits only")
-    return int(text)
-
-
-def _total(text: str) -> int:
-    if not re.fullmatch(r"0|[1-9][0-9]{0,17}", text):
-        raise ValueError(f"{text!r} is not a whole number of tokens; digits only, without separators")
-    return int(text)
 
 
 User = Annotated[str, typer.Argument(metavar="USER", parser=reads(forms.user_id), help="User id.", show_default=False)]
@@ -93,14 +74,14 @@ ConfirmAmount = Annotated[
 ]
 ExpectRows = Annotated[
     int | None,
-    typer.Option("--expect-rows", metavar="N", parser=reads(_count), help="Refuse unless the file has N rows."),
+    typer.Option("--expect-rows", metavar="N", parser=reads(forms.count), help="Refuse unless the file has N rows."),
 ]
 ExpectTotal = Annotated[
     int | None,
     typer.Option(
         "--expect-total",
         metavar="N",
-        parser=reads(_total),
+        parser=reads(forms.count),
         help="Refuse unless the good rows sum to N tokens; confirms a total above the limit.",
     ),
 ]
@@ -130,7 +111,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "timeout": (
         Annotated[
             float | None,
-            typer.Option("--timeout", metavar="SECONDS", parser=reads(_seconds), help="Give up after so long."),
+            typer.Option("--timeout", metavar="SECONDS", parser=reads(forms.seconds), help="Give up after so long."),
         ],
         None,
     ),

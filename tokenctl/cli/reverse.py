@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tokenctl import forms
-from tokenctl.cli import options
+from tokenctl.cli import forms, options
 from tokenctl.cli.command import Run, command
 from tokenctl.errors import Refused, UsageError
 from tokenctl.models import Receipt, Reversal

@@ -101,10 +101,12 @@ class Output:
             }
             self._talk(json.dumps(problem))
             return
-        lines = error.detail.splitlines() or [error.title]
-        self._talk("tokenctl: " + lines[0])
-        for line in [*lines[1:], *error.hint.splitlines()]:
-            self._talk("          " + line)
+        first, *places = error.detail.splitlines() or [error.title]
+        for place in places:  # file:line: column: why, as editors and grep expect it
+            self._talk(place)
+        self._talk(f"tokenctl: {first}")
+        for line in error.hint.splitlines():
+            self._talk(f"          {line}")
 
     def require_answer(self, flag: str, *, given: bool) -> None:
         """Refuse early when a question will come that nobody can answer."""

@@ -15,13 +15,13 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, Self
 
 from tokenctl.errors import BadData, LimitNotConfirmed, LockHeld, NotAllowed, ReplayOfReversed, TokenctlError
-from tokenctl.grantfile.check import BadRow, Tally, check, rows_at
+from tokenctl.grantfile.check import BadRow, CheckOptions, Tally, check, rows_at
 from tokenctl.grantfile.rejects import RejectFile
 from tokenctl.grantfile.source import Source, open_source
-from tokenctl.models import BadLine, Batch, Finding, ImportOptions, ImportReport, Plan
+from tokenctl.models import BadLine, Batch, Finding, ImportReport, Plan
 from tokenctl.settings import Limits
 from tokenctl.storage.imports import BatchStore
 
@@ -32,6 +32,19 @@ MAX_BYTES = 64 * 1024**3
 MAX_RATIO = 200
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What `batch-import` was asked for, beyond the file; counts in rows and tokens."""
+
+    rows: CheckOptions
+    partial: bool = False
+    known_users_only: bool = False
+    atomic: bool = False
+    expect_rows: int | None = None
+    expect_total: int | None = None
+    reject_file: str | None = None
 
 
 @dataclass
@@ -115,7 +128,7 @@ class Import:
         self.bad = [*self.bad, *late][:SHOWN]
         return self._report("resumed" if self.plan.own else "applied", batch)
 
-    def __enter__(self) -> Import:
+    def __enter__(self) -> Self:
         """Nothing is opened yet."""
         return self
 
@@ -172,7 +185,7 @@ class Import:
                     rows=tally.rows,
                     tokens=tally.tokens,
                 )
-        if not tally.ends_with_newline and options.expect_rows is None and options.expect_total is None:
+        if not self.source.ends_with_newline and options.expect_rows is None and options.expect_total is None:
             raise BadData(
                 f"{self.source.name}:{tally.last_line}: the last line has no newline: the file may have been cut",
                 hint=f"if it is whole: --expect-rows {tally.rows} --expect-total {tally.tokens}",
@@ -196,7 +209,7 @@ class Import:
 
     def _bad_rows(self) -> BadData:
         lines = [f"{self.source.name}:{bad.line}: {bad.column}: {bad.why}" for bad in self.bad[:SHOWN]]
-        more = f", the first {len(lines)} problems are above" if self.rejected > len(lines) else ""
+        more = f", the first {len(lines)} problems are named" if self.rejected > len(lines) else ""
         return BadData(
             "\n".join([f"{self.rejected:,} of {self.tally.rows:,} rows are bad; nothing was imported{more}", *lines]),
             hint="mend them, or import the others with --partial, which writes the bad rows to a file",

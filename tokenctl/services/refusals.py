@@ -22,8 +22,9 @@ def refusal(ledger: Ledger, receipt: Receipt, *, ledger_name: str, asked: str) -
                 hint="tokenctl balance shows if the user exists",
             )
         case "conflict":
+            key = f"key {receipt.idempotency_key} of {receipt.user_id}"
             return errors.KeyConflict(
-                f"key {receipt.idempotency_key} of {receipt.user_id} was used for {_was(receipt)}; asked for now: {asked}",
+                f"{key} was used for {_was(receipt)}; asked for now: {asked}",
                 hint="nothing was changed; use another --idempotency-key if both are meant",
                 key=receipt.idempotency_key,
                 transaction=receipt.name,
@@ -43,7 +44,8 @@ def refusal(ledger: Ledger, receipt: Receipt, *, ledger_name: str, asked: str) -
             )
         case "insufficient":
             return errors.InsufficientTokens(
-                f"{receipt.user_id} lacks {receipt.missing:,} tokens: balance {receipt.balance_before:,}, held {receipt.held:,}",
+                f"{receipt.user_id} lacks {receipt.missing:,} tokens:"
+                f" balance {receipt.balance_before:,}, held {receipt.held:,}",
                 hint="nothing was changed; the tokens are spent or held",
                 missing=receipt.missing,
             )

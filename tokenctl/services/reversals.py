@@ -96,7 +96,7 @@ def open_batch(
         earlier = first.reversals(batch_id)
     finally:
         first.close()
-    cut_off = next((row["batch_id"] for row in earlier if row["state"] != "done"), None)
+    cut_off = next((batch.batch_id for batch in earlier if batch.state != "done"), None)
     store = make_store(cut_off or hashlib.sha256(f"reverse:{batch_id}:{len(earlier)}".encode()).hexdigest()[:12])
     try:
         if not store.lock(batch_id):
@@ -120,7 +120,7 @@ def open_batch(
     opened = BatchReversal(original, store, plan)
     if not plan.fresh and not plan.own:
         give_up(opened)
-        by = f" by {earlier[-1]['batch_id']} ({earlier[-1]['operator']})" if earlier else ""
+        by = f" by {earlier[-1].batch_id} ({earlier[-1].operator})" if earlier else ""
         raise AlreadyReversed(f"batch {batch_id} is already reversed{by}", hint="nothing was changed")
     if shortages:
         give_up(opened)

@@ -78,11 +78,8 @@ class BatchStore:
 
     def batch(self, batch_id: str | None = None) -> Batch | None:
         """The batch's row, or None; any other batch by its id."""
-        with (
-            self._database.watched(self._database.main) as connection,
-            connection.cursor(row_factory=class_row(Batch)) as cursor,
-        ):
-            return cursor.execute(query("batch"), {"batch": batch_id or self._batch}).fetchone()
+        found = self._all(Batch, query("batch"), {"batch": batch_id or self._batch})
+        return found[0] if found else None
 
     def open_import(self, *, file_name: str, sha256: str, size: int, options: dict[str, Any], rows: int) -> str:
         """Make the staging table; answers open, done, reversed or not_allowed."""
@@ -116,8 +113,8 @@ class BatchStore:
         }
         return str(
             self._ask(
-                "SELECT tokenctl.reversal_open_v1(%(batch)s, %(reverses)s, %(reason)s, %(note)s, %(ticket)s, %(slices)s,"
-                " %(request_id)s, %(claimed_by)s)",
+                "SELECT tokenctl.reversal_open_v1(%(batch)s, %(reverses)s, %(reason)s, %(note)s, %(ticket)s,"
+                " %(slices)s, %(request_id)s, %(claimed_by)s)",
                 values,
             )[0]
         )
@@ -128,10 +125,13 @@ class BatchStore:
             sql.Identifier("tokenctl_staging", f"batch_{self._batch}"),
             sql.SQL(", ").join(map(sql.Identifier, _COLUMNS)),
         )
-        with self._database.watched(self._database.main) as connection:
-            with connection.cursor() as cursor, cursor.copy(statement) as copy:
-                for block in blocks:
-                    copy.write(block)
+        with (
+            self._database.watched(self._database.main) as connection,
+            connection.cursor() as cursor,
+            cursor.copy(statement) as copy,
+        ):
+            for block in blocks:
+                copy.write(block)
         self._ask("SELECT tokenctl.import_seal_v1(%(batch)s)", {"batch": self._batch})
 
     def plan(self, *, known_only: bool, drop: bool) -> Plan:
@@ -171,9 +171,7 @@ class BatchStore:
 
     def pending(self) -> list[PendingLane]:
         """Slices that are still to be posted."""
-        with self._database.watched(self._database.main) as connection:
-            with connection.cursor(row_factory=class_row(PendingLane)) as cursor:
-                return cursor.execute(query("pending_lanes"), {"batch": self._batch}).fetchall()
+        return self._all(PendingLane, query("pending_lanes"), {"batch": self._batch})
 
     def begin(self) -> None:
         """From here on the batch is finished by whoever runs the same command."""
@@ -197,28 +195,17 @@ class BatchStore:
 
     def lane_findings(self) -> list[Finding]:
         """Rows that could not be posted, found when it was tried; at most a hundred."""
-        with self._database.watched(self._database.main) as connection:
-            with connection.cursor(row_factory=class_row(Finding)) as cursor:
-                return cursor.execute(query("lane_findings"), {"batch": self._batch}).fetchall()
+        return self._all(Finding, query("lane_findings"), {"batch": self._batch})
 
     def finish(self, *, rows_read: int | None, rejected: int, duplicate: int) -> Batch:
         """Drop the staging; the batch is done, or forgotten when it had not begun."""
         values = {"batch": self._batch, "rows": rows_read, "rejected": rejected, "duplicate": duplicate}
-        statement = "SELECT (b).* FROM tokenctl.import_close_v1(%(batch)s, %(rows)s, %(rejected)s, %(duplicate)s) AS b"
-        with (
-            self._database.watched(self._database.main) as connection,
-            connection.cursor(row_factory=class_row(Batch)) as cursor,
-        ):
-            batch = cursor.execute(statement, values).fetchone()
-        assert batch is not None  # noqa: S101 — the function returns one row
-        return batch
+        statement = b"SELECT (b).* FROM tokenctl.import_close_v1(%(batch)s, %(rows)s, %(rejected)s, %(duplicate)s) AS b"
+        return self._all(Batch, statement, values)[0]
 
-    def reversals(self, batch_id: str) -> list[dict[str, Any]]:
+    def reversals(self, batch_id: str) -> list[Batch]:
         """The reversals that a batch has had, the oldest first."""
-        with self._database.watched(self._database.main) as connection, connection.cursor() as cursor:
-            rows = cursor.execute(query("reversals_of"), {"batch": batch_id}).fetchall()
-            names = [column.name for column in cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in rows]
+        return self._all(Batch, query("reversals_of"), {"batch": batch_id})
 
     def _slices(self, rows: int) -> int:
         return max(1, -(-rows // (SLICE_ROWS * self._partitions())))
@@ -227,6 +214,13 @@ class BatchStore:
         if not self._parts:
             self._parts = int(self._ask("SELECT tokenctl.partition_count()", {})[0])
         return self._parts
+
+    def _all(self, kind: type[R], statement: bytes, values: dict[str, Any]) -> list[R]:
+        with (
+            self._database.watched(self._database.main) as connection,
+            connection.cursor(row_factory=class_row(kind)) as cursor,
+        ):
+            return cursor.execute(statement, values).fetchall()
 
     def _ask(self, statement: str, values: dict[str, Any]) -> tuple[Any, ...]:
         with self._database.watched(self._database.main) as connection:
@@ -262,4 +256,8 @@ class BatchStore:
 
         with ThreadPoolExecutor(WORKERS) as pool:
             futures = [pool.submit(one, item) for item in items]
-            return [result for future in futures if (result := future.result()) is not None]
+            try:
+                return [result for future in futures if (result := future.result()) is not None]
+            except BaseException:  # a signal as well: what has begun ends, nothing more begins
+                stop.set()
+                raise

@@ -1,0 +1,99 @@
+"""What people type, judged as the rows of a grant file are, and in the same words.
+
+Each function answers the value or raises ValueError with a sentence for people. The
+same rules stand as constraints in sql/migrations/0001_ledger.sql.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from tokenctl.grantfile import fields
+from tokenctl.grantfile.display import shown
+from tokenctl.grantfile.explain import why
+from tokenctl.grantfile.values import Number
+
+
+def user_id(text: str) -> str:
+    """A user id: 1 to 128 letters, digits and . _ : @ - with no hyphen at the front."""
+    return _text("user_id", fields.USER_ID, text)
+
+
+def amount(text: str) -> int:
+    """A number of tokens, 1 to 999,999,999,999,999: ASCII digits only, so that 1.000 is not read as 1."""
+    if not re.fullmatch(fields.AMOUNT, text):
+        raise ValueError(why("amount", Number(text)) if text else "is empty (an unset variable?)")
+    return int(text)
+
+
+def reason(text: str) -> str:
+    """A reason code: a small letter, then up to 31 of a-z, digits, _ and -."""
+    return _text("reason", fields.REASON, text)
+
+
+def key(text: str) -> str:
+    """An idempotency key: 1 to 128 letters, digits and . _ : @ / -."""
+    return _text("idempotency_key", fields.KEY, text)
+
+
+def campaign(text: str) -> str:
+    """A campaign: `bonus:<campaign>` must be a key."""
+    if not text or not re.fullmatch(fields.KEY, fields.campaign_key(text)):
+        raise ValueError(f"{shown(text)} is no campaign's name: 1 to 122 letters, digits and . _ : @ / -")
+    return text
+
+
+def ticket(text: str) -> str:
+    """A ticket's id: 1 to 64 letters, digits and . _ : @ / # -."""
+    return _text("ticket", fields.TICKET, text)
+
+
+def note(text: str) -> str:
+    """A note: one line of 1 to 500 characters, none of them hidden."""
+    if not text or text != text.strip() or len(text) > fields.LENGTHS["note"] or fields.hidden_character(text):
+        raise ValueError(why("note", text) if text else "is empty")
+    return text
+
+
+@dataclass(frozen=True)
+class TransactionName:
+    """What people call a transaction: USER:SEQ."""
+
+    user_id: str
+    seq: int
+
+
+def transaction(text: str) -> TransactionName:
+    """A transaction's name, USER:SEQ, split at the last colon."""
+    user, colon, seq = text.rpartition(":")
+    if not colon or not re.fullmatch(fields.AMOUNT, seq):
+        raise ValueError(f"{shown(text)} is no transaction; they are named USER:SEQ, like u_42:17")
+    return TransactionName(user_id(user), int(seq))
+
+
+def batch(text: str) -> str:
+    """A batch id: 12 hex digits."""
+    if not re.fullmatch(r"[0-9a-f]{12}", text):
+        raise ValueError(f"{shown(text)} is no batch; batches are named by 12 of 0-9 a-f")
+    return text
+
+
+def seconds(text: str) -> float:
+    """A time in seconds above zero, to the millisecond."""
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text) or float(text) <= 0:
+        raise ValueError(f"{shown(text)} is not a number of seconds above zero")
+    return float(text)
+
+
+def count(text: str) -> int:
+    """How many, zero included: digits only, up to 10^18 - 1."""
+    if not re.fullmatch(r"0|[1-9][0-9]{0,17}", text):
+        raise ValueError(f"{shown(text)} is not a whole number; digits only, without separators")
+    return int(text)
+
+
+def _text(column: str, pattern: str, text: str) -> str:
+    if not re.fullmatch(pattern, text):
+        raise ValueError(why(column, text) if text else "is empty (an unset variable?)")
+    return text
