@@ -12,6 +12,9 @@ DECLARE
   entry   tokenctl.token_transactions;
   receipt tokenctl.receipt_v1;
 BEGIN
+  IF p_reason !~ '^[a-z][a-z0-9_-]*$' THEN
+    RAISE EXCEPTION 'a reason has not its form' USING ERRCODE = 'check_violation', CONSTRAINT = 'reason_form';
+  END IF;
   receipt.user_id := p_user_id;
   receipt.amount := p_amount;
   IF p_new_user THEN

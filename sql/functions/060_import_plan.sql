@@ -62,12 +62,18 @@ DECLARE
   v_same     text := '(s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq) IS NOT DISTINCT FROM '
                      '(t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq)';
   v_repeated boolean;
+  v_reason   text;
   v_other    bigint;
   v_lines    bigint[];
   v_lanes    jsonb;
 BEGIN
   duplicate := 0;
   findings := 0;
+  EXECUTE format('SELECT min(r.reason) FROM (SELECT reason FROM %s GROUP BY reason) r WHERE r.reason !~ %L', v_table, '^[a-z][a-z0-9_-]*$')
+  INTO v_reason;
+  IF v_reason IS NOT NULL THEN
+    RAISE EXCEPTION 'a reason has not its form' USING ERRCODE = 'check_violation', CONSTRAINT = 'reason_form';
+  END IF;
   -- One cheap look for what is rare; the queries that name the rows run only after it.
   EXECUTE format('SELECT EXISTS (SELECT FROM %s GROUP BY user_id, idempotency_key HAVING count(*) > 1)', v_table) INTO v_repeated;
   EXECUTE format($sql$

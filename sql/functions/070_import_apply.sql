@@ -15,7 +15,7 @@ DECLARE
   v_count    bigint;
 BEGIN
   IF p_new_users > 0 THEN
-    EXECUTE format('INSERT INTO %s (user_id) SELECT user_id FROM %s s GROUP BY user_id ORDER BY user_id ON CONFLICT DO NOTHING', v_accounts, p_source);
+    EXECUTE format('INSERT INTO %s (user_id) SELECT user_id FROM %s s GROUP BY user_id ON CONFLICT DO NOTHING', v_accounts, p_source);
   END IF;
   EXECUTE format($sql$
     UPDATE %1$s a SET balance = a.balance + u.tokens, last_seq = a.last_seq + u.n, updated_at = greatest(clock_timestamp(), a.updated_at)
