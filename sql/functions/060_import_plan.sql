@@ -103,16 +103,16 @@ BEGIN
       FROM (SELECT user_id, count(*) AS n, tokenctl.sum_tokens(amount) AS tokens FROM %1$s GROUP BY user_id) u
       LEFT JOIN %2$s a USING (user_id)),
     by_slice AS (
-      SELECT %3$s AS slice, sum(n) AS staged, sum(tokens) AS staged_tokens, count(*) AS staged_users, count(*) FILTER (WHERE is_new) AS new_users
+      SELECT %3$s AS slice, sum(n) AS staged, sum(tokens) AS staged_tokens, count(*) AS staged_users
       FROM by_user GROUP BY 1)
     SELECT coalesce(sum(n), 0), coalesce(sum(tokens), 0), count(*), count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE n > 1),
       (array_agg(user_id ORDER BY abs(tokens) DESC, user_id))[1], max(abs(tokens)), (SELECT jsonb_agg(to_jsonb(l)) FROM by_slice l)
     FROM by_user $sql$, v_table, v_accounts, tokenctl.slice_of(batch.slices))
   INTO staged, tokens, users, new_users, repeated_users, largest_user, largest_tokens, v_lanes;
   DELETE FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.part = p_part AND l.state = 'pending';
-  INSERT INTO tokenctl.import_lanes (batch_id, part, slice, staged, staged_tokens, staged_users, new_users)
-  SELECT p_batch, p_part, l.slice, l.staged, l.staged_tokens, l.staged_users, l.new_users
-  FROM jsonb_to_recordset(v_lanes) AS l(slice integer, staged bigint, staged_tokens bigint, staged_users bigint, new_users bigint)
+  INSERT INTO tokenctl.import_lanes (batch_id, part, slice, staged, staged_tokens, staged_users)
+  SELECT p_batch, p_part, l.slice, l.staged, l.staged_tokens, l.staged_users
+  FROM jsonb_to_recordset(v_lanes) AS l(slice integer, staged bigint, staged_tokens bigint, staged_users bigint)
   ON CONFLICT DO NOTHING;
   -- A slice is found again three times; past some ten of them an index beats reading
   -- the partition each time.

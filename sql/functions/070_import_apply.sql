@@ -1,26 +1,38 @@
 -- An import, step three: post one slice. The posting path of many users.
 
+-- Whether account `a` can give back the sum `u.tokens`: nothing that is spent or held.
+CREATE OR REPLACE FUNCTION tokenctl.reversible() RETURNS text
+  LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN '(u.tokens >= 0 OR a.balance - tokenctl.held_tokens(a.user_id) + u.tokens >= 0)';
+END
+$$;
+
 -- Post the rows that p_source selects, all of one partition and with no key twice,
--- of p_users users, p_new_users of them perhaps without an account (accounts never
--- vanish, so zero is certain). A few plain statements, each set-based: missing accounts, one
--- update per account (this takes the locks), then the entries, whose seq and running
--- balance are counted back from the account as the update left it. p_guard says what an
--- account must satisfy beyond its constraints. Answers the number of entries.
-CREATE OR REPLACE FUNCTION tokenctl.post_set(p_part integer, p_source text, p_users bigint, p_new_users bigint, p_guard text, p_batch text, p_request_id text, p_claimed_by text)
+-- of p_users users. Two plain statements, both set-based: every account once (this takes
+-- the locks), then the entries, whose seq and running balance are counted back from the
+-- account as the first statement left it. A grant makes accounts; a reversal (p_reversal)
+-- changes those that have its tokens available. Answers the number of entries.
+CREATE OR REPLACE FUNCTION tokenctl.post_set(p_part integer, p_source text, p_users bigint, p_reversal boolean, p_batch text, p_request_id text, p_claimed_by text)
   RETURNS bigint
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   v_accounts text := format('tokenctl.%I', 'token_accounts_' || p_part);
+  v_sums     text := format('SELECT user_id, tokenctl.sum_tokens(amount) AS tokens, count(*) AS n FROM %s s GROUP BY user_id', p_source);
   v_count    bigint;
 BEGIN
-  IF p_new_users > 0 THEN
-    EXECUTE format('INSERT INTO %s (user_id) SELECT user_id FROM %s s GROUP BY user_id ON CONFLICT DO NOTHING', v_accounts, p_source);
+  IF p_reversal THEN
+    EXECUTE format($sql$
+      UPDATE %s a SET balance = a.balance + u.tokens, last_seq = a.last_seq + u.n, updated_at = greatest(clock_timestamp(), a.updated_at)
+      FROM (%s) u WHERE a.user_id = u.user_id AND %s $sql$, v_accounts, v_sums, tokenctl.reversible());
+  ELSE
+    EXECUTE format($sql$
+      INSERT INTO %s AS a (user_id, balance, last_seq) %s ON CONFLICT (user_id) DO UPDATE
+      SET balance = a.balance + excluded.balance, last_seq = a.last_seq + excluded.last_seq, updated_at = greatest(clock_timestamp(), a.updated_at)
+      $sql$, v_accounts, v_sums);
   END IF;
-  EXECUTE format($sql$
-    UPDATE %1$s a SET balance = a.balance + u.tokens, last_seq = a.last_seq + u.n, updated_at = greatest(clock_timestamp(), a.updated_at)
-    FROM (SELECT user_id, count(*) AS n, tokenctl.sum_tokens(amount) AS tokens FROM %2$s s GROUP BY user_id) u
-    WHERE a.user_id = u.user_id AND %3$s $sql$, v_accounts, p_source, p_guard);
   GET DIAGNOSTICS v_count = ROW_COUNT;
   IF v_count <> p_users THEN
     RAISE EXCEPTION 'an account lacks tokens' USING ERRCODE = 'check_violation', CONSTRAINT = 'available_tokens';
@@ -51,7 +63,6 @@ DECLARE
   batch    tokenctl.import_batches := tokenctl.import_own(p_batch);
   lane     tokenctl.import_lanes;
   v_source text := format('(SELECT * FROM %s WHERE %s = %s)', tokenctl.staging_part(p_batch, p_part), tokenctl.slice_of(batch.slices), p_slice);
-  v_guard  text := 'true';
 BEGIN
   IF batch.state <> 'applying' THEN
     RAISE EXCEPTION 'batch % has not begun', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
@@ -63,14 +74,11 @@ BEGIN
   IF NOT FOUND OR lane.state = 'done' THEN
     RETURN lane;
   END IF;
-  IF batch.kind = 'reversal' THEN
-    v_guard := '(u.tokens >= 0 OR a.balance - tokenctl.held_tokens(a.user_id) + u.tokens >= 0)';
-  END IF;
   BEGIN
-    lane.applied := tokenctl.post_set(p_part, v_source, lane.staged_users, lane.new_users, v_guard, p_batch, p_request_id, p_claimed_by);
+    lane.applied := tokenctl.post_set(p_part, v_source, lane.staged_users, batch.kind = 'reversal', p_batch, p_request_id, p_claimed_by);
     lane.applied_tokens := lane.staged_tokens;
   EXCEPTION WHEN unique_violation OR check_violation OR numeric_value_out_of_range THEN
-    lane := tokenctl.post_sorted(lane, v_source, v_guard, p_request_id, p_claimed_by);
+    lane := tokenctl.post_sorted(lane, v_source, batch.kind = 'reversal', p_request_id, p_claimed_by);
   END;
   -- Unlogged rows are gone after a crash of the server, while the batch still says
   -- that they were staged.
@@ -91,7 +99,7 @@ $$;
 -- locked in order, each row is judged against what is now committed, and the good ones
 -- are posted. A user whose sum cannot be posted (too few tokens available, or more
 -- than a balance can hold) is left out whole.
-CREATE OR REPLACE FUNCTION tokenctl.post_sorted(lane tokenctl.import_lanes, p_source text, p_guard text, p_request_id text, p_claimed_by text)
+CREATE OR REPLACE FUNCTION tokenctl.post_sorted(lane tokenctl.import_lanes, p_source text, p_reversal boolean, p_request_id text, p_claimed_by text)
   RETURNS tokenctl.import_lanes
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -120,7 +128,7 @@ BEGIN
     SELECT coalesce(array_agg(u.user_id), '{}') FROM (
       SELECT user_id, sum(amount) AS tokens FROM %1$s j WHERE verdict IS NULL GROUP BY user_id) u
     JOIN %2$s a USING (user_id)
-    WHERE a.balance + u.tokens > 9007199254740991 OR a.balance + u.tokens < 0 OR NOT %3$s $sql$, v_judged, v_accounts, p_guard) INTO v_refused;
+    WHERE a.balance + u.tokens > 9007199254740991 OR NOT %3$s $sql$, v_judged, v_accounts, tokenctl.reversible()) INTO v_refused;
   EXECUTE format($sql$
     SELECT count(*) FILTER (WHERE verdict = 'replayed'), coalesce(sum(amount) FILTER (WHERE verdict = 'replayed'), 0),
       count(*) FILTER (WHERE verdict = 'conflict'), count(*) FILTER (WHERE verdict IS NULL AND user_id = ANY ($1)),
@@ -130,7 +138,7 @@ BEGIN
   INTO lane.replayed, lane.replayed_tokens, lane.conflicting, lane.refused, lane.findings USING v_refused;
   v_judged := format('(SELECT * FROM %s j WHERE verdict IS NULL AND user_id <> ALL (%L::text[]))', v_judged, v_refused);
   EXECUTE format('SELECT count(DISTINCT user_id), coalesce(sum(amount), 0) FROM %s s', v_judged) INTO v_users, lane.applied_tokens;
-  lane.applied := tokenctl.post_set(lane.part, v_judged, v_users, 0, p_guard, lane.batch_id, p_request_id, p_claimed_by);
+  lane.applied := tokenctl.post_set(lane.part, v_judged, v_users, p_reversal, lane.batch_id, p_request_id, p_claimed_by);
   RETURN lane;
 END
 $$;
@@ -146,7 +154,7 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION tokenctl.post_set(integer, text, bigint, bigint, text, text, text, text),
-  tokenctl.post_sorted(tokenctl.import_lanes, text, text, text, text),
+REVOKE ALL ON FUNCTION tokenctl.reversible(), tokenctl.post_set(integer, text, bigint, boolean, text, text, text),
+  tokenctl.post_sorted(tokenctl.import_lanes, text, boolean, text, text),
   tokenctl.import_apply_v1(text, integer, integer, text, text), tokenctl.import_begin_v1(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tokenctl.import_apply_v1(text, integer, integer, text, text), tokenctl.import_begin_v1(text) TO tokenctl_batch;

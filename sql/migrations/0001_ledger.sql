@@ -145,7 +145,6 @@ CREATE TABLE tokenctl.import_lanes (
   staged          bigint NOT NULL,
   staged_tokens   bigint NOT NULL,
   staged_users    bigint NOT NULL,
-  new_users       bigint NOT NULL,
   applied         bigint NOT NULL DEFAULT 0,
   applied_tokens  bigint NOT NULL DEFAULT 0,
   replayed        bigint NOT NULL DEFAULT 0,
