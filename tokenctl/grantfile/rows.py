@@ -1,0 +1,118 @@
+"""One row of a grant file: what it must be, and what is wrong with one that isn't."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from tokenctl.grantfile.explain import unlisted_reason, why
+from tokenctl.grantfile.fields import (
+    AMOUNT,
+    DEFAULT_KIND,
+    FIELDS,
+    KEY,
+    LENGTHS,
+    MAX_AMOUNT,
+    REASON,
+    TICKET,
+    USER_ID,
+    campaign_key,
+    hidden_character,
+)
+from tokenctl.grantfile.values import Number, Value
+
+_AMOUNT = re.compile(AMOUNT)
+
+
+def _whole(value: object) -> int:
+    """Convert a number by its digits as they are written, not by what Python would make of them."""
+    if isinstance(value, Number) and _AMOUNT.fullmatch(value.text):
+        return int(value.text)
+    raise ValueError
+
+
+def _one_line(text: str) -> str:
+    """Refuse blanks around a note and characters that don't show."""
+    if text != text.strip() or hidden_character(text):
+        raise ValueError
+    return text
+
+
+def _whole_text(pattern: str) -> str:
+    # The pattern is also part of the published schema, which knows no possessive repetition.
+    return f"^{pattern.replace('}+', '}')}$"
+
+
+class GrantRow(BaseModel):
+    """One grant, complete: what a default fills in is filled in. The amount is in tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    user_id: Annotated[str, Field(pattern=_whole_text(USER_ID))]
+    amount: Annotated[int, Field(ge=1, le=MAX_AMOUNT), BeforeValidator(_whole)]
+    reason: Annotated[str, Field(pattern=_whole_text(REASON))]
+    idempotency_key: Annotated[str, Field(pattern=_whole_text(KEY))]
+    note: Annotated[str, Field(max_length=LENGTHS["note"]), AfterValidator(_one_line)] | None = None
+    ticket: Annotated[str, Field(pattern=_whole_text(TICKET))] | None = None
+    kind: Literal["bonus", "purchase"] = DEFAULT_KIND
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with one column of a row ("row" when it is the row as a whole)."""
+
+    column: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A refused row: its first line, every wrong column, and its cells for the reject file."""
+
+    line: int
+    problems: tuple[Problem, ...]
+    cells: tuple[str, ...]
+
+    def messages(self, name: str) -> list[str]:
+        """One `file:line: column: why` for each wrong column; `name` is the file's."""
+        return [f"{name}:{self.line}: {problem.column}: {problem.why}" for problem in self.problems]
+
+
+class Judge:
+    """Judges rows one by one, exactly and with words."""
+
+    def __init__(self, *, default_reason: str | None, campaign: str | None, reasons: frozenset[str] | None) -> None:
+        """What is filled in where a row has nothing, and which reasons are allowed (None: all)."""
+        filled = {"reason": default_reason, "idempotency_key": campaign and campaign_key(campaign)}
+        self._defaults = {column: value for column, value in filled.items() if value}
+        self._campaign = campaign
+        self._reasons = reasons
+
+    def judge(self, values: Mapping[str, Value]) -> GrantRow | tuple[Problem, ...]:
+        """Return the row that `values` (by column) make, or everything that is wrong with them.
+
+        None and "" count as absent.
+        """
+        present = {column: value for column, value in values.items() if value is not None and value != ""}
+        wrong: dict[str, str] = {}
+        try:
+            row = GrantRow.model_validate({**self._defaults, **present})
+        except ValidationError as error:
+            row = None
+            for column in {str(item["loc"][0]) for item in error.errors(include_url=False, include_context=False)}:
+                wrong[column] = why(column, present.get(column))
+        if self._campaign and "idempotency_key" in present:
+            wrong["idempotency_key"] = "has a key beside --campaign, which gives one: leave out one of them"
+        reason = present.get("reason")
+        if isinstance(reason, str) and "reason" not in wrong and self._is_unlisted(reason):
+            wrong["reason"] = unlisted_reason(reason, self._reasons or ())
+        if row is None or wrong:
+            return tuple(Problem(column, wrong[column]) for column in FIELDS if column in wrong)
+        return row
+
+    def _is_unlisted(self, reason: str) -> bool:
+        return self._reasons is not None and reason not in self._reasons
