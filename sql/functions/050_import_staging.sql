@@ -70,6 +70,26 @@ BEGIN
 END
 $$;
 
+-- Whether a batch is undone today: its newest reversal may have been reversed in turn.
+CREATE OR REPLACE FUNCTION tokenctl.batch_is_reversed(p_batch text) RETURNS boolean
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_last     text := p_batch;
+  v_next     text;
+  v_reversed boolean := false;
+BEGIN
+  LOOP
+    SELECT r.batch_id INTO v_next FROM tokenctl.import_batches r
+    WHERE r.reverses_batch = v_last AND r.state <> 'staging' ORDER BY r.started_at DESC LIMIT 1;
+    EXIT WHEN v_next IS NULL;
+    v_reversed := NOT v_reversed;
+    v_last := v_next;
+  END LOOP;
+  RETURN v_reversed;
+END
+$$;
+
 -- Answers `open` (copy now), `done` (imported before), `reversed` (imported and then
 -- reversed) or `not_allowed`. The batch's row says the rest.
 CREATE OR REPLACE FUNCTION tokenctl.import_open_v1(
@@ -84,7 +104,7 @@ BEGIN
     PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'import', 'not_allowed', p_batch, jsonb_build_object('file', p_file_name));
     RETURN 'not_allowed';
   END IF;
-  SELECT CASE WHEN EXISTS (SELECT FROM tokenctl.import_batches r WHERE r.reverses_batch = p_batch) THEN 'reversed' ELSE b.state END
+  SELECT CASE WHEN tokenctl.batch_is_reversed(p_batch) THEN 'reversed' ELSE b.state END
     INTO v_state FROM tokenctl.import_batches b WHERE b.batch_id = p_batch;
   IF v_state IN ('done', 'reversed') THEN
     IF v_state = 'reversed' THEN
@@ -209,6 +229,7 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION tokenctl.import_lock_v1(text), tokenctl.staging_table(text), tokenctl.import_reap(), tokenctl.staging_create(text),
+  tokenctl.batch_is_reversed(text),
   tokenctl.import_open_v1(text, text, text, bigint, jsonb, integer, text, text),
   tokenctl.reversal_open_v1(text, text, text, text, text, integer, text, text),
   tokenctl.import_seal_v1(text), tokenctl.import_own(text), tokenctl.import_close_v1(text, bigint, bigint, bigint) FROM PUBLIC;
