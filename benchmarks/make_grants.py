@@ -29,10 +29,7 @@ def grants(rows: int, users: int, seed: int) -> Iterator[tuple[str, int]]:
         amounts = rng.choices(range(1, LARGEST_AMOUNT + 1), k=count)
         keys = rng.randbytes(KEY_BYTES * count).hex(" ", KEY_BYTES).split(" ")
         chosen = rng.choices(names, k=count)
-        lines = [
-            f"{user},{amount},benchmark,{key}\n"
-            for user, amount, key in zip(chosen, amounts, keys, strict=True)
-        ]
+        lines = [f"{user},{amount},benchmark,{key}\n" for user, amount, key in zip(chosen, amounts, keys, strict=True)]
         yield "".join(lines), sum(amounts)
 
 

@@ -5,12 +5,5 @@ grant files, `output` prints. `runtime` builds them and `__main__` starts them.
 CONTRIBUTING.md holds the architecture and the reasons.
 """
 
-from typing import Any
-
-
-def __getattr__(name: str) -> Any:  # PEP 562: reading metadata costs 20 ms, so only who asks pays
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("tokenctl")
-    raise AttributeError(name)
+#: The package's metadata takes its version from here: reading it from there costs 80 ms.
+__version__ = "0.1.0"

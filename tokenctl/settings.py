@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -244,7 +243,7 @@ def _claimed_by(env: Mapping[str, str]) -> str:
             name = pwd.getpwuid(os.getuid()).pw_name
         except KeyError:
             name = f"uid{os.getuid()}"
-    claim = f"{name}@{socket.gethostname()}"
+    claim = f"{name}@{os.uname().nodename}"
     return "".join(c if c.isprintable() else "?" for c in claim)[:128]
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tokenctl.cli import forms
-from tokenctl.cli.command import Run, command
+from tokenctl.cli.command import command
 from tokenctl.errors import BadData, NoInput
+
+if TYPE_CHECKING:
+    from tokenctl.cli.run import Run
 
 
 def _balance(
@@ -41,6 +43,8 @@ def _balance(
 
 
 def _checked(user: str, where: str) -> str:
+    from tokenctl.cli import forms
+
     try:
         return forms.user_id(user)
     except ValueError as error:

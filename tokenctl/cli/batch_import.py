@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tokenctl.cli import forms, options
-from tokenctl.cli.command import Run, command
+from tokenctl.cli import options
+from tokenctl.cli.command import command
 from tokenctl.errors import BadData, ConfirmationMissing
-from tokenctl.models import ImportReport
 
 if TYPE_CHECKING:
+    from tokenctl.cli.run import Run
+    from tokenctl.models import ImportReport
     from tokenctl.services.imports import Import, ImportOptions
 
 File = Annotated[
@@ -36,7 +37,7 @@ KnownOnly = Annotated[
 Atomic = Annotated[bool, typer.Option("--atomic", help="One transaction for all rows; others wait longer.")]
 DefaultReason = Annotated[
     str | None,
-    typer.Option("--reason", metavar="CODE", parser=options.reads(forms.reason), help="For rows that name none."),
+    typer.Option("--reason", metavar="CODE", parser=options.reads("reason"), help="For rows that name none."),
 ]
 
 

@@ -1,22 +1,21 @@
-"""How a command is made: its own options and the shared ones, one strict parser, one `Run`."""
+"""How a command is made: its own options and the shared ones, and one strict parser."""
 
 from __future__ import annotations
 
 import inspect
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from tokenctl import operation
 from tokenctl.cli.options import COMMON
 from tokenctl.errors import UsageError
-from tokenctl.output import Output, View
-from tokenctl.runtime import Runtime
-from tokenctl.settings import Flags, Settings, load
+
+if TYPE_CHECKING:
+    from tokenctl.output import Output
 
 
 @dataclass
@@ -24,38 +23,9 @@ class State:
     """What `main` needs when a command has failed: how to print, and the request's id."""
 
     environ: dict[str, str]
-    output: Output
+    output: Output | None = None
     request_id: str | None = None
     debug: bool = False
-
-
-@dataclass
-class Run:
-    """One run of one command, as its body sees it."""
-
-    settings: Settings
-    operation: operation.Operation
-    runtime: Runtime
-    output: Output
-    warnings: list[str] = field(default_factory=list)
-
-    def show(self, view: View, **meta: Any) -> None:
-        """Print a result; `meta` joins what every JSON document says about the run."""
-        common = {
-            "request_id": self.operation.request_id,
-            "profile": self.settings.profile,
-            "took_ms": self.operation.took_ms,
-            "dry_run": False,
-            "replayed": False,
-            "warnings": self.warnings,
-        }
-        self.output.result(View(view.schema, view.data, view.table, view.value, {**common, **view.meta, **meta}))
-
-    def banner(self) -> None:
-        """Name the ledger that is about to be changed, and who the database takes us for."""
-        mark = " · PROTECTED" if self.settings.protected else ""
-        where = self.runtime.database.where
-        self.output.say(f"{self.settings.profile} · {where} · operator {self.runtime.ledger.operator()}{mark}")
 
 
 class StrictCommand(TyperCommand):
@@ -97,14 +67,17 @@ def command(app: typer.Typer, name: str) -> Callable[[Body], Body]:
     def decorate(body: Body) -> Body:
         def entry(ctx: typer.Context, **values: Any) -> None:
             common = {key: values.pop(key) for key in COMMON}
-            _run(ctx.obj, name, body, common, values)
+            from tokenctl.cli.run import run  # not for --help
 
-        own = inspect.signature(body, eval_str=True).parameters
+            run(ctx.obj, name, body, common, values)
+
+        hints = get_type_hints(body, localns={"Run": Any}, include_extras=True)
+        own = list(inspect.signature(body).parameters.values())[1:]
         shared = [
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
             for key, (annotation, default) in COMMON.items()
         ]
-        ours = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in list(own.values())[1:]]
+        ours = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in own]
         context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
         entry.__signature__ = inspect.Signature([context, *ours, *shared])  # type: ignore[attr-defined]  # typer reads it
         entry.__annotations__ = {}
@@ -113,33 +86,3 @@ def command(app: typer.Typer, name: str) -> Callable[[Body], Body]:
         return body
 
     return decorate
-
-
-def _run(state: State, name: str, body: Body, common: dict[str, Any], values: dict[str, Any]) -> None:
-    flags = Flags(
-        config=common["config"],
-        profile=common["profile"],
-        timeout_s=common["timeout"],
-        request_id=common["request_id"],
-        format=_format(common),
-        quiet=common["quiet"],
-        no_input=common["no_input"],
-        no_color=common["no_color"],
-    )
-    settings = load(state.environ, flags)
-    state.output = Output.of(settings)
-    with operation.running(name, settings) as running:
-        state.request_id = running.request_id
-        if state.environ.get("TOKENCTL_TEST_RAISE"):  # how the tests see an unexpected failure
-            raise RuntimeError("raised for a test")
-        runtime = Runtime(settings, running)
-        try:
-            body(Run(settings, running, runtime, state.output), **values)
-        finally:
-            runtime.close()
-
-
-def _format(common: dict[str, Any]) -> str | None:
-    if common["json_"] and common["form"] not in (None, "json"):
-        raise UsageError(f"--json and --format {common['form']} contradict each other")
-    return "json" if common["json_"] else common["form"]

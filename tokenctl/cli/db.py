@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tokenctl.cli import options
-from tokenctl.cli.command import Run, StrictGroup, command
+from tokenctl.cli.command import StrictGroup, command
 from tokenctl.errors import Refused, UsageError
-from tokenctl.output import Cell
 
 if TYPE_CHECKING:
+    from tokenctl.cli.run import Run
+    from tokenctl.output import Cell
     from tokenctl.storage.database import Connection
 
 ExitCode = Annotated[bool, typer.Option("--exit-code", help="End with 1 when the schema needs a migration.")]

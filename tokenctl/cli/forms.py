@@ -7,7 +7,6 @@ same rules stand as constraints in sql/migrations/0001_ledger.sql.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from tokenctl.grantfile import fields
 from tokenctl.grantfile.display import shown
@@ -56,20 +55,19 @@ def note(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True)
-class TransactionName:
-    """What people call a transaction: USER:SEQ."""
-
-    user_id: str
-    seq: int
-
-
-def transaction(text: str) -> TransactionName:
-    """A transaction's name, USER:SEQ, split at the last colon."""
+def transaction(text: str) -> str:
+    """A transaction's name, USER:SEQ, where USER may have colons of its own."""
     user, colon, seq = text.rpartition(":")
     if not colon or not re.fullmatch(fields.AMOUNT, seq):
         raise ValueError(f"{shown(text)} is no transaction; they are named USER:SEQ, like u_42:17")
-    return TransactionName(user_id(user), int(seq))
+    user_id(user)
+    return text
+
+
+def split_transaction(name: str) -> tuple[str, int]:
+    """User and seq of a transaction's name, which is split at the last colon."""
+    user, _, seq = name.rpartition(":")
+    return user, int(seq)
 
 
 def batch(text: str) -> str:

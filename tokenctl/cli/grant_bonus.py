@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tokenctl.cli import options
-from tokenctl.cli.command import Run, command
-from tokenctl.models import Grant, Receipt
+from tokenctl.cli.command import command
+
+if TYPE_CHECKING:
+    from tokenctl.cli.run import Run
+    from tokenctl.models import Receipt
 
 NewUser = Annotated[bool, typer.Option("--new-user", help="Make the user if the ledger does not know it.")]
 
@@ -38,6 +41,7 @@ def _grant_bonus(
     first receipt. A ticket or a key of its own makes it another one.
     """
     from tokenctl.cli import views
+    from tokenctl.models import Grant
     from tokenctl.services import grants
 
     grant = Grant(user, amount, reason, note, ticket, campaign, idempotency_key, new_user)

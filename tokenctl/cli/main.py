@@ -15,7 +15,6 @@ import typer
 from tokenctl.cli.app import app
 from tokenctl.cli.command import State
 from tokenctl.errors import Bug, PipeClosed, TokenctlError, UsageError
-from tokenctl.output import Output
 
 
 class Terminated(BaseException):
@@ -28,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     environ = dict(os.environ)  # noqa: TID251 — handed to settings, which alone reads it
-    state = State(environ, Output(form=_form(argv, environ)), debug=environ.get("TOKENCTL_DEBUG", "0") not in ("", "0"))
+    state = State(environ, debug=environ.get("TOKENCTL_DEBUG", "0") not in ("", "0"))
     _catch_signals()
     try:
         code = app(list(argv), prog_name="tokenctl", standalone_mode=False, obj=state)
@@ -37,17 +36,20 @@ def main(argv: Sequence[str]) -> int:
     except PipeClosed as error:
         return error.exit_code
     except TokenctlError as error:
-        return _fail(state, error)
+        return _fail(argv, state, error)
     except typer.TyperException as error:
-        return _fail(state, _usage(error))
+        return _fail(argv, state, _usage(error))
     except Exception as error:  # noqa: BLE001 — the last resort: a bug is one line, not a traceback
         hint = "TOKENCTL_DEBUG=1 shows the traceback; please report it" if not state.debug else ""
-        return _fail(state, Bug(f"unexpected {type(error).__name__}", hint=hint))
+        return _fail(argv, state, Bug(f"unexpected {type(error).__name__}", hint=hint))
     return code if isinstance(code, int) else 0
 
 
-def _fail(state: State, error: TokenctlError) -> int:
-    state.output.error(error, request_id=state.request_id)
+def _fail(argv: Sequence[str], state: State, error: TokenctlError) -> int:
+    from tokenctl.output import Output
+
+    output = state.output or Output(form=_form(argv, state.environ))
+    output.error(error, request_id=state.request_id)
     if state.debug:
         # Without the messages: those of drivers may hold values and passwords.
         traceback.print_tb(sys.exc_info()[2])

@@ -3,52 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
-from tokenctl.cli import forms
 
-T = TypeVar("T")
+def reads(form: str) -> Callable[[str], Any]:
+    """The judge of that name in tokenctl.cli.forms as a parser for typer; its ValueError becomes a usage error.
 
+    By name, because `--help` needs no judge and should not wait for their patterns.
+    """
 
-def reads(judge: Callable[[str], T]) -> Callable[[str], T]:
-    """A judge of tokenctl.cli.forms as a parser for typer: its ValueError becomes a usage error."""
+    def parse(text: str) -> Any:
+        from tokenctl.cli import forms
 
-    def parse(text: str) -> T:
         try:
-            return judge(text)
+            return getattr(forms, form)(text)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
 
-    parse.__name__ = judge.__name__.upper()  # typer shows it as the value's name
+    parse.__name__ = form.upper()  # typer shows it as the value's name
     return parse
 
 
-User = Annotated[str, typer.Argument(metavar="USER", parser=reads(forms.user_id), help="User id.", show_default=False)]
-Amount = Annotated[int, typer.Option("--amount", metavar="N", parser=reads(forms.amount), help="Tokens, digits only.")]
+User = Annotated[str, typer.Argument(metavar="USER", parser=reads("user_id"), help="User id.", show_default=False)]
+Amount = Annotated[int, typer.Option("--amount", metavar="N", parser=reads("amount"), help="Tokens, digits only.")]
 Reason = Annotated[
     str,
     typer.Option(
         "--reason",
         metavar="CODE",
-        parser=reads(forms.reason),
+        parser=reads("reason"),
         help="Why, as a code: goodwill, outage, mistake …",
     ),
 ]
 Note = Annotated[
     str | None,
-    typer.Option("--note", metavar="TEXT", parser=reads(forms.note), help="Why, in your words; up to 500 characters."),
+    typer.Option("--note", metavar="TEXT", parser=reads("note"), help="Why, in your words; up to 500 characters."),
 ]
 Ticket = Annotated[
-    str | None, typer.Option("--ticket", metavar="ID", parser=reads(forms.ticket), help="The support ticket.")
+    str | None, typer.Option("--ticket", metavar="ID", parser=reads("ticket"), help="The support ticket.")
 ]
 Campaign = Annotated[
     str | None,
     typer.Option(
         "--campaign",
         metavar="NAME",
-        parser=reads(forms.campaign),
+        parser=reads("campaign"),
         help="One claim per user of this campaign.",
     ),
 ]
@@ -57,7 +58,7 @@ Key = Annotated[
     typer.Option(
         "--idempotency-key",
         metavar="K",
-        parser=reads(forms.key),
+        parser=reads("key"),
         help="The same key is the same change, done once.",
     ),
 ]
@@ -68,20 +69,20 @@ ConfirmAmount = Annotated[
     typer.Option(
         "--confirm-amount",
         metavar="N",
-        parser=reads(forms.amount),
+        parser=reads("amount"),
         help="Confirm an amount above the limit; implies --yes.",
     ),
 ]
 ExpectRows = Annotated[
     int | None,
-    typer.Option("--expect-rows", metavar="N", parser=reads(forms.count), help="Refuse unless the file has N rows."),
+    typer.Option("--expect-rows", metavar="N", parser=reads("count"), help="Refuse unless the file has N rows."),
 ]
 ExpectTotal = Annotated[
     int | None,
     typer.Option(
         "--expect-total",
         metavar="N",
-        parser=reads(forms.count),
+        parser=reads("count"),
         help="Refuse unless the good rows sum to N tokens; confirms a total above the limit.",
     ),
 ]
@@ -111,7 +112,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "timeout": (
         Annotated[
             float | None,
-            typer.Option("--timeout", metavar="SECONDS", parser=reads(forms.seconds), help="Give up after so long."),
+            typer.Option("--timeout", metavar="SECONDS", parser=reads("seconds"), help="Give up after so long."),
         ],
         None,
     ),

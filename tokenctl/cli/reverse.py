@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tokenctl.cli import forms, options
-from tokenctl.cli.command import Run, command
+from tokenctl.cli import options
+from tokenctl.cli.command import command
 from tokenctl.errors import Refused, UsageError
-from tokenctl.models import Receipt, Reversal
-from tokenctl.settings import check_reason
+
+if TYPE_CHECKING:
+    from tokenctl.cli.run import Run
+    from tokenctl.models import Receipt, Reversal
 
 Name = Annotated[
-    forms.TransactionName | None,
+    str | None,
     typer.Argument(
         metavar="USER:SEQ",
-        parser=options.reads(forms.transaction),
+        parser=options.reads("transaction"),
         help="The transaction.",
         show_default=False,
     ),
@@ -26,7 +28,7 @@ BatchId = Annotated[
     typer.Option(
         "--batch",
         metavar="ID",
-        parser=options.reads(forms.batch),
+        parser=options.reads("batch"),
         help="All that this batch granted, instead.",
     ),
 ]
@@ -53,6 +55,10 @@ def _reverse(
     Nothing is ever edited. A transaction is reversed at most once, and never by more
     tokens than the user has available.
     """
+    from tokenctl.cli import forms
+    from tokenctl.models import Reversal
+    from tokenctl.settings import check_reason
+
     if (transaction is None) == (batch is None):
         raise UsageError(
             "name a transaction (USER:SEQ) or a batch (--batch ID), one of them",
@@ -63,12 +69,8 @@ def _reverse(
         run.output.require_answer("--yes", given=yes)
     run.banner()
     if transaction is not None:
-        _one(
-            run,
-            Reversal(transaction.user_id, transaction.seq, reason, note, ticket, idempotency_key),
-            dry_run=dry_run,
-            yes=yes,
-        )
+        user, seq = forms.split_transaction(transaction)
+        _one(run, Reversal(user, seq, reason, note, ticket, idempotency_key), dry_run=dry_run, yes=yes)
     elif batch is not None:
         if idempotency_key is not None:
             raise UsageError("a batch's reversal needs no key: it is done once", hint="leave --idempotency-key out")

@@ -1,0 +1,74 @@
+"""One run of one command: its settings, its operation, what it may use and how it prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tokenctl import operation
+from tokenctl.cli.command import State
+from tokenctl.errors import UsageError
+from tokenctl.output import Output, View
+from tokenctl.runtime import Runtime
+from tokenctl.settings import Flags, Settings, load
+
+
+@dataclass
+class Run:
+    """One run of one command, as its body sees it."""
+
+    settings: Settings
+    operation: operation.Operation
+    runtime: Runtime
+    output: Output
+    warnings: list[str] = field(default_factory=list)
+
+    def show(self, view: View, **meta: Any) -> None:
+        """Print a result; `meta` joins what every JSON document says about the run."""
+        common = {
+            "request_id": self.operation.request_id,
+            "profile": self.settings.profile,
+            "took_ms": self.operation.took_ms,
+            "dry_run": False,
+            "replayed": False,
+            "warnings": self.warnings,
+        }
+        self.output.result(View(view.schema, view.data, view.table, view.value, {**common, **view.meta, **meta}))
+
+    def banner(self) -> None:
+        """Name the ledger that is about to be changed, and who the database takes us for."""
+        mark = " · PROTECTED" if self.settings.protected else ""
+        where = self.runtime.database.where
+        self.output.say(f"{self.settings.profile} · {where} · operator {self.runtime.ledger.operator()}{mark}")
+
+
+def run(state: State, name: str, body: Callable[..., None], common: dict[str, Any], values: dict[str, Any]) -> None:
+    """Settle the settings, then run the body inside its operation; whatever happens, close."""
+    flags = Flags(
+        config=common["config"],
+        profile=common["profile"],
+        timeout_s=common["timeout"],
+        request_id=common["request_id"],
+        format=_format(common),
+        quiet=common["quiet"],
+        no_input=common["no_input"],
+        no_color=common["no_color"],
+    )
+    settings = load(state.environ, flags)
+    state.output = Output.of(settings)
+    with operation.running(name, settings) as running:
+        state.request_id = running.request_id
+        if state.environ.get("TOKENCTL_TEST_RAISE"):  # how the tests see an unexpected failure
+            raise RuntimeError("raised for a test")
+        runtime = Runtime(settings, running)
+        try:
+            body(Run(settings, running, runtime, state.output), **values)
+        finally:
+            runtime.close()
+
+
+def _format(common: dict[str, Any]) -> str | None:
+    if common["json_"] and common["form"] not in (None, "json"):
+        raise UsageError(f"--json and --format {common['form']} contradict each other")
+    return "json" if common["json_"] else common["form"]
