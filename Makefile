@@ -37,7 +37,7 @@ format: $(READY)  ## Lay out the Python code
 	$(RUN) ruff format
 
 bench: $(READY)  ## Run every benchmarks/bench_*.py (minutes)
-	@set -e; for driver in benchmarks/bench_*.py; do $(VENV)/bin/python $$driver; done
+	@set -e; for driver in benchmarks/bench_*.py; do $(RUN) benchmarks.$$(basename $$driver .py); done
 
 lock: $(VENV)/uv-$(UV_VERSION)  ## Bring constraints.txt in line with pyproject.toml
 	$(COMPILE)

@@ -1,6 +1,6 @@
 """Two imports at once over the same users, and eight processes that grant beside them.
 
-    python benchmarks/bench_beside.py [--rows N] [--users N]
+    python -m benchmarks.bench_beside [--rows N] [--users N]
 
 Prints how long single grants took before and during the imports, and checks that
 balances, sums and sequence numbers agree afterwards.
@@ -20,7 +20,8 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import psycopg
-from stand import HERE, Ledger, grants, ledger
+
+from benchmarks.stand import HERE, Ledger, grants, ledger
 
 GRANT = "SELECT (tokenctl.post_v1(%s, 'bonus', 1, 'bench', NULL, NULL, NULL, %s, 'bench', 'bench', true)).outcome"
 BROKEN = """

@@ -1,6 +1,6 @@
 """A million rows imported, beside psql's copy of the same file into an unlogged table.
 
-    python benchmarks/bench_import.py [--rows N] [--users N] [--rounds N]
+    python -m benchmarks.bench_import [--rows N] [--users N] [--rounds N]
 
 Each round imports a file of its own; the ledger grows, so the first round is the
 empty ledger and the third has two rounds before it.
@@ -12,7 +12,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from stand import Ledger, grants, ledger, spread
+from benchmarks.stand import Ledger, grants, ledger, spread
 
 RAW = "CREATE UNLOGGED TABLE IF NOT EXISTS raw (user_id text, amount bigint, reason text, idempotency_key text)"
 

@@ -1,6 +1,6 @@
 """Cold starts: tokenctl's commands beside what they are made of.
 
-    python benchmarks/bench_startup.py [--rounds N]
+    python -m benchmarks.bench_startup [--rounds N]
 
 Everything runs in turn, so that a noisy moment meets all of them.
 """
@@ -12,7 +12,7 @@ import statistics
 import sys
 from collections import defaultdict
 
-from stand import Ledger, ledger, run
+from benchmarks.stand import Ledger, ledger, run
 
 SELECT = (
     "import psycopg; c = psycopg.connect({!r}); c.execute('SELECT balance FROM tokenctl.token_accounts').fetchone()"
