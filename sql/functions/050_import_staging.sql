@@ -14,6 +14,26 @@ BEGIN
 END
 $$;
 
+-- Staging is dropped and made anew by whoever opens a batch, so only the holder of its
+-- lock may: the client that locked it, known by its login because behind a pooler lock
+-- and call come over different connections.
+CREATE OR REPLACE FUNCTION tokenctl.import_demand_lock(p_batch text) RETURNS void
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_key bigint := hashtextextended('tokenctl import ' || p_batch, 0);
+BEGIN
+  IF NOT EXISTS (
+    SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND a.usename = session_user
+      AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+      AND l.classid::bigint = ((v_key >> 32) & 4294967295) AND l.objid::bigint = (v_key & 4294967295))
+  THEN
+    RAISE EXCEPTION '% does not hold the lock of batch %', session_user, p_batch USING ERRCODE = 'insufficient_privilege';
+  END IF;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION tokenctl.staging_table(p_batch text) RETURNS text
   LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -24,24 +44,24 @@ $$;
 
 -- Drop what dead clients left: a batch that nobody holds the lock of. A batch
 -- that had not begun to post is forgotten whole; one that had keeps its row and its
--- finished slices, so that the same command finishes it.
+-- finished slices, so that the same command finishes it. The list may be old by the time
+-- a lock is ours, so the state is asked again.
 CREATE OR REPLACE FUNCTION tokenctl.import_reap() RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   dead record;
 BEGIN
-  FOR dead IN SELECT b.batch_id, b.state FROM tokenctl.import_batches b WHERE b.state <> 'done' ORDER BY b.batch_id LOOP
+  FOR dead IN SELECT b.batch_id FROM tokenctl.import_batches b WHERE b.state <> 'done' ORDER BY b.batch_id LOOP
     CONTINUE WHEN NOT pg_try_advisory_xact_lock(hashtextextended('tokenctl import ' || dead.batch_id, 0));
     EXECUTE 'DROP TABLE IF EXISTS ' || tokenctl.staging_table(dead.batch_id);
-    IF dead.state = 'staging' THEN
-      DELETE FROM tokenctl.import_batches b WHERE b.batch_id = dead.batch_id;
-    END IF;
+    DELETE FROM tokenctl.import_batches b WHERE b.batch_id = dead.batch_id AND b.state = 'staging';
   END LOOP;
 END
 $$;
 
-CREATE OR REPLACE FUNCTION tokenctl.staging_create(p_batch text) RETURNS void
+-- p_check holds for every row; p_campaign is that of all rows, or NULL.
+CREATE OR REPLACE FUNCTION tokenctl.staging_create(p_batch text, p_check text, p_campaign text) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET client_min_messages = warning
 AS $$
 DECLARE
@@ -60,9 +80,10 @@ BEGIN
       note            text,
       ticket          text COLLATE "C",
       idempotency_key text COLLATE "C" NOT NULL,
-      campaign        text COLLATE "C",
-      reverses_seq    bigint
-    ) PARTITION BY HASH (user_id) $sql$, v_table);
+      campaign        text COLLATE "C" DEFAULT %L,
+      reverses_seq    bigint,
+      CONSTRAINT staged_rows CHECK (%s)
+    ) PARTITION BY HASH (user_id) $sql$, v_table, p_campaign, p_check);
   FOR i IN 0 .. v_parts - 1 LOOP
     EXECUTE format('CREATE UNLOGGED TABLE tokenctl_staging.%I PARTITION OF %s FOR VALUES WITH (MODULUS %s, REMAINDER %s) WITH (autovacuum_enabled = off)',
       'batch_' || p_batch || '_' || i, v_table, v_parts, i);
@@ -90,8 +111,11 @@ BEGIN
 END
 $$;
 
--- Answers `open` (copy now), `done` (imported before), `reversed` (imported and then
--- reversed) or `not_allowed`. The batch's row says the rest.
+-- Answers `open` (copy now), `resume` (copy now; an earlier run was cut off while it
+-- posted), `done` (imported before), `reversed` (imported and then reversed) or
+-- `not_allowed`. The batch's row says the rest. The client may fill a file's columns and
+-- no others: the campaign stands in p_options, and what a row reverses is not the
+-- client's to say.
 CREATE OR REPLACE FUNCTION tokenctl.import_open_v1(
   p_batch text, p_file_name text, p_sha256 text, p_size bigint, p_options jsonb, p_slices integer, p_request_id text, p_claimed_by text
 ) RETURNS text
@@ -112,15 +136,21 @@ BEGIN
     END IF;
     RETURN v_state;
   END IF;
+  PERFORM tokenctl.import_demand_lock(p_batch);
   PERFORM tokenctl.import_reap();
   -- The slices of a batch that was cut off stay as they were, so that its finished
   -- ones still mean the same users.
   INSERT INTO tokenctl.import_batches AS b (batch_id, kind, file_name, file_sha256, file_size, options, slices, operator, claimed_by, request_id)
   VALUES (p_batch, 'import', p_file_name, p_sha256, p_size, p_options, p_slices, session_user, p_claimed_by, p_request_id)
-  ON CONFLICT (batch_id) DO UPDATE SET operator = excluded.operator, claimed_by = excluded.claimed_by, request_id = excluded.request_id;
-  PERFORM tokenctl.staging_create(p_batch);
-  EXECUTE format('GRANT INSERT ON %s TO %I', tokenctl.staging_table(p_batch), session_user);
-  RETURN 'open';
+  ON CONFLICT (batch_id) DO UPDATE SET operator = excluded.operator, claimed_by = excluded.claimed_by, request_id = excluded.request_id
+  WHERE b.file_sha256 = excluded.file_sha256 AND b.options = excluded.options;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'batch % is other work', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+  PERFORM tokenctl.staging_create(p_batch, $check$amount > 0 AND kind IN ('bonus', 'purchase')$check$, p_options ->> 'campaign');
+  EXECUTE format('GRANT INSERT (line, user_id, amount, kind, reason, note, ticket, idempotency_key) ON %s TO %I',
+    tokenctl.staging_table(p_batch), session_user);
+  RETURN CASE v_state WHEN 'applying' THEN 'resume' ELSE 'open' END;
 END
 $$;
 
@@ -133,16 +163,17 @@ CREATE OR REPLACE FUNCTION tokenctl.reversal_open_v1(
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
 AS $$
 DECLARE
-  v_from  timestamptz;
-  v_state text;
-  v_rows  bigint;
+  v_state   text;
+  v_reason  text;
+  v_options jsonb := jsonb_strip_nulls(jsonb_build_object('note', p_note, 'ticket', p_ticket));
+  v_rows    bigint;
 BEGIN
   IF NOT pg_has_role(session_user, 'tokenctl_batch', 'MEMBER') THEN
     PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'reverse-batch', 'not_allowed', p_reverses, '{}');
     RETURN 'not_allowed';
   END IF;
-  SELECT b.started_at, b.state INTO v_from, v_state FROM tokenctl.import_batches b WHERE b.batch_id = p_reverses;
-  IF v_from IS NULL THEN
+  SELECT b.state INTO v_state FROM tokenctl.import_batches b WHERE b.batch_id = p_reverses;
+  IF v_state IS NULL THEN
     RETURN 'unknown_batch';
   END IF;
   IF v_state <> 'done' THEN
@@ -152,21 +183,30 @@ BEGIN
   IF v_state = 'done' THEN
     RETURN 'done';
   END IF;
+  PERFORM tokenctl.import_demand_lock(p_batch);
   PERFORM tokenctl.import_reap();
-  INSERT INTO tokenctl.import_batches AS b (batch_id, kind, slices, reverses_batch, reason, operator, claimed_by, request_id)
-  VALUES (p_batch, 'reversal', p_slices, p_reverses, p_reason, session_user, p_claimed_by, p_request_id)
-  ON CONFLICT (batch_id) DO UPDATE SET operator = excluded.operator, claimed_by = excluded.claimed_by, request_id = excluded.request_id;
-  PERFORM tokenctl.staging_create(p_batch);
+  -- One that was cut off is finished with the reason that it began with, so that what
+  -- it posted is known as its own.
+  INSERT INTO tokenctl.import_batches AS b (batch_id, kind, options, slices, reverses_batch, reason, operator, claimed_by, request_id)
+  VALUES (p_batch, 'reversal', v_options, p_slices, p_reverses, p_reason, session_user, p_claimed_by, p_request_id)
+  ON CONFLICT (batch_id) DO UPDATE SET operator = excluded.operator, claimed_by = excluded.claimed_by, request_id = excluded.request_id
+  WHERE b.reverses_batch = excluded.reverses_batch
+  RETURNING b.reason, b.options INTO v_reason, v_options;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'batch % is other work', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+  PERFORM tokenctl.staging_create(p_batch, 'reverses_seq IS NOT NULL', NULL);
   -- What this very reversal posted before it was cut off is staged again, so that its
-  -- slices count the same; their lanes are done and post nothing twice.
+  -- slices count the same; their lanes are done and post nothing twice. No time is
+  -- compared: a clock that was set back must not leave entries out.
   EXECUTE format($sql$
     INSERT INTO %s (line, user_id, amount, kind, reason, note, ticket, idempotency_key, reverses_seq)
     SELECT row_number() OVER (), t.user_id, -t.amount, t.kind, $1, $2, $3, 'reverse:' || t.seq, t.seq
     FROM tokenctl.token_transactions t
-    WHERE t.batch_id = $4 AND t.created_at >= $5 AND NOT EXISTS (
+    WHERE t.batch_id = $4 AND NOT EXISTS (
       SELECT FROM tokenctl.token_transactions r
-      WHERE r.user_id = t.user_id AND r.reverses_seq = t.seq AND r.batch_id IS DISTINCT FROM $6)
-    $sql$, tokenctl.staging_table(p_batch)) USING p_reason, p_note, p_ticket, p_reverses, v_from, p_batch;
+      WHERE r.user_id = t.user_id AND r.reverses_seq = t.seq AND r.batch_id IS DISTINCT FROM $5)
+    $sql$, tokenctl.staging_table(p_batch)) USING v_reason, v_options ->> 'note', v_options ->> 'ticket', p_reverses, p_batch;
   GET DIAGNOSTICS v_rows = ROW_COUNT;
   UPDATE tokenctl.import_batches b SET rows_read = v_rows WHERE b.batch_id = p_batch;
   RETURN 'open';
@@ -179,7 +219,8 @@ CREATE OR REPLACE FUNCTION tokenctl.import_seal_v1(p_batch text) RETURNS void
 AS $$
 BEGIN
   PERFORM tokenctl.import_own(p_batch);
-  EXECUTE format('REVOKE INSERT ON %s FROM %I', tokenctl.staging_table(p_batch), session_user);
+  EXECUTE format('REVOKE INSERT (line, user_id, amount, kind, reason, note, ticket, idempotency_key) ON %s FROM %I',
+    tokenctl.staging_table(p_batch), session_user);
 END
 $$;
 
@@ -200,6 +241,8 @@ $$;
 
 -- The end: staging goes, and the batch is `done` with the sums of its slices; or,
 -- when nothing was posted and nothing shall be (a dry run, bad rows), it is forgotten.
+-- A client that gives up says so with p_rejected NULL: what an earlier run began to post
+-- then stays as it is.
 CREATE OR REPLACE FUNCTION tokenctl.import_close_v1(p_batch text, p_rows_read bigint, p_rejected bigint, p_duplicate bigint) RETURNS tokenctl.import_batches
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
 AS $$
@@ -211,7 +254,7 @@ BEGIN
     DELETE FROM tokenctl.import_batches b WHERE b.batch_id = p_batch;
     RETURN batch;
   END IF;
-  IF EXISTS (SELECT FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.state = 'pending') THEN
+  IF p_rejected IS NULL OR EXISTS (SELECT FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.state = 'pending') THEN
     RETURN batch;
   END IF;
   UPDATE tokenctl.import_batches b
@@ -228,7 +271,8 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION tokenctl.import_lock_v1(text), tokenctl.staging_table(text), tokenctl.import_reap(), tokenctl.staging_create(text),
+REVOKE ALL ON FUNCTION tokenctl.import_lock_v1(text), tokenctl.staging_table(text), tokenctl.import_reap(),
+  tokenctl.import_demand_lock(text), tokenctl.staging_create(text, text, text),
   tokenctl.batch_is_reversed(text),
   tokenctl.import_open_v1(text, text, text, bigint, jsonb, integer, text, text),
   tokenctl.reversal_open_v1(text, text, text, text, text, integer, text, text),
