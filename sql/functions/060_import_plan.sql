@@ -12,7 +12,8 @@ $$;
 
 -- Rows of one partition that must not be posted, by line: a key that the ledger has
 -- with other content, a key that stands twice in the file with unequal content, and
--- with p_known_only a user whom the ledger does not know.
+-- with p_known_only a user whom the ledger does not know. What an earlier run, cut off
+-- since, found when it posted is counted in its lane and not told again.
 CREATE OR REPLACE FUNCTION tokenctl.import_findings_v1(p_batch text, p_part integer, p_known_only boolean)
   RETURNS TABLE (line bigint, problem text, user_id text, idempotency_key text, other text)
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -24,6 +25,9 @@ BEGIN
     FROM %1$s s JOIN tokenctl.%2$I t USING (user_id, idempotency_key)
     WHERE (s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq)
       IS DISTINCT FROM (t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq)
+      AND NOT EXISTS (
+        SELECT FROM tokenctl.import_lanes l, jsonb_array_elements(l.findings) AS f
+        WHERE l.batch_id = $2 AND l.part = $3 AND (f ->> 'line')::bigint = s.line)
     UNION ALL
     SELECT s.line, 'repeated', s.user_id, s.idempotency_key, k.first_line::text
     FROM %1$s s JOIN (
@@ -33,7 +37,7 @@ BEGIN
     SELECT s.line, 'unknown_user', s.user_id, s.idempotency_key, NULL
     FROM %1$s s WHERE $1 AND NOT EXISTS (SELECT FROM tokenctl.%3$I a WHERE a.user_id = s.user_id)
     $sql$, tokenctl.staging_part(p_batch, p_part), 'token_transactions_' || p_part, 'token_accounts_' || p_part)
-  USING p_known_only;
+  USING p_known_only, p_batch, p_part;
 END
 $$;
 
@@ -63,6 +67,7 @@ DECLARE
                      '(t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq)';
   v_repeated boolean;
   v_reason   text;
+  v_known    text;
   v_other    bigint;
   v_lines    bigint[];
   v_lanes    jsonb;
@@ -76,25 +81,28 @@ BEGIN
   END IF;
   -- One cheap look for what is rare; the queries that name the rows run only after it.
   EXECUTE format('SELECT EXISTS (SELECT FROM %s GROUP BY user_id, idempotency_key HAVING count(*) > 1)', v_table) INTO v_repeated;
-  EXECUTE format($sql$
+  v_known := format($sql$
     SELECT count(*) FILTER (WHERE %3$s AND t.batch_id IS DISTINCT FROM $1),
       coalesce(sum(s.amount) FILTER (WHERE %3$s AND t.batch_id IS DISTINCT FROM $1), 0),
       count(*) FILTER (WHERE %3$s AND t.batch_id = $1), coalesce(sum(s.amount) FILTER (WHERE %3$s AND t.batch_id = $1), 0),
       count(*) FILTER (WHERE NOT (%3$s))
-    FROM %1$s s JOIN %2$s t USING (user_id, idempotency_key) $sql$, v_table, v_entries, v_same)
-  INTO replayed, replayed_tokens, own, own_tokens, v_other USING p_batch;
+    FROM %1$s s JOIN %2$s t USING (user_id, idempotency_key) $sql$, v_table, v_entries, v_same);
+  EXECUTE v_known INTO replayed, replayed_tokens, own, own_tokens, v_other USING p_batch;
   IF v_repeated OR v_other > 0 OR p_known_only THEN
-    SELECT array_agg(DISTINCT f.line), count(DISTINCT f.line) INTO v_lines, findings
-    FROM tokenctl.import_findings_v1(p_batch, p_part, p_known_only) f;
-    IF p_drop AND findings > 0 THEN
-      EXECUTE format('DELETE FROM %s s WHERE s.line = ANY ($1)', v_table) USING v_lines;
-    END IF;
     EXECUTE format($sql$
       DELETE FROM %1$s s USING (
         SELECT user_id, idempotency_key, min(line) AS first_line FROM %1$s GROUP BY 1, 2
         HAVING count(*) > 1 AND count(DISTINCT (kind, amount, reason, ticket)) = 1) k
       WHERE s.user_id = k.user_id AND s.idempotency_key = k.idempotency_key AND s.line > k.first_line $sql$, v_table);
     GET DIAGNOSTICS duplicate = ROW_COUNT;
+    SELECT array_agg(DISTINCT f.line), count(DISTINCT f.line) INTO v_lines, findings
+    FROM tokenctl.import_findings_v1(p_batch, p_part, p_known_only) f;
+    IF p_drop AND findings > 0 THEN
+      EXECUTE format('DELETE FROM %s s WHERE s.line = ANY ($1)', v_table) USING v_lines;
+    END IF;
+    IF duplicate > 0 OR p_drop AND findings > 0 THEN  -- what was taken out is not counted
+      EXECUTE v_known INTO replayed, replayed_tokens, own, own_tokens, v_other USING p_batch;
+    END IF;
   END IF;
 
   EXECUTE format($sql$

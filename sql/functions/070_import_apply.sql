@@ -24,6 +24,10 @@ DECLARE
   v_count    bigint;
 BEGIN
   IF p_reversal THEN
+    -- Locks first, in a statement of its own: what is held is read by the next one, which
+    -- then sees every hold that was made before the lock was ours.
+    EXECUTE format('SELECT count(*) FROM (SELECT FROM %s WHERE user_id IN (SELECT user_id FROM %s s) ORDER BY user_id FOR NO KEY UPDATE) locked',
+      v_accounts, p_source);
     EXECUTE format($sql$
       UPDATE %s a SET balance = a.balance + u.tokens, last_seq = a.last_seq + u.n, updated_at = greatest(clock_timestamp(), a.updated_at)
       FROM (%s) u WHERE a.user_id = u.user_id AND %s $sql$, v_accounts, v_sums, tokenctl.reversible());
@@ -73,6 +77,9 @@ BEGIN
   SELECT * INTO lane FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.part = p_part AND l.slice = p_slice FOR UPDATE;
   IF NOT FOUND OR lane.state = 'done' THEN
     RETURN lane;
+  END IF;
+  IF to_regclass(tokenctl.staging_part(p_batch, p_part)) IS NULL THEN
+    RAISE EXCEPTION 'the staged rows of batch % are gone', p_batch USING ERRCODE = 'object_not_in_prerequisite_state', CONSTRAINT = 'staging_lost';
   END IF;
   BEGIN
     lane.applied := tokenctl.post_set(p_part, v_source, lane.staged_users, batch.kind = 'reversal', p_batch, p_request_id, p_claimed_by);
