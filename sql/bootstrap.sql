@@ -21,11 +21,21 @@ BEGIN
 END
 $$;
 
-GRANT tokenctl_reader TO tokenctl_support, tokenctl_batch;
-GRANT tokenctl_support, tokenctl_batch TO tokenctl_admin;
--- Whoever migrates must be able to act as the owner; a superuser already can.
+-- Only what is missing: for another ledger on the same server the roles stand, and who
+-- migrates may not be who made them.
 DO $$
+DECLARE
+  pair record;
 BEGIN
+  FOR pair IN SELECT * FROM (VALUES
+    ('tokenctl_reader', 'tokenctl_support'), ('tokenctl_reader', 'tokenctl_batch'),
+    ('tokenctl_support', 'tokenctl_admin'), ('tokenctl_batch', 'tokenctl_admin')) AS v(granted, member)
+  LOOP
+    IF NOT pg_catalog.pg_has_role(pair.member, pair.granted, 'MEMBER') THEN
+      EXECUTE pg_catalog.format('GRANT %I TO %I', pair.granted, pair.member);
+    END IF;
+  END LOOP;
+  -- Whoever migrates must be able to act as the owner; a superuser already can.
   IF NOT pg_catalog.pg_has_role(current_user, 'tokenctl_owner', 'MEMBER') THEN
     EXECUTE pg_catalog.format('GRANT tokenctl_owner TO %I', current_user);
   END IF;

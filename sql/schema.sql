@@ -1,0 +1,1818 @@
+-- Made by `make schema` from sql/migrations and sql/functions; read it, do not edit it.
+
+--
+-- PostgreSQL database dump
+--
+
+\restrict tokenctl
+
+
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET transaction_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+SET check_function_bodies = false;
+SET xmloption = content;
+SET client_min_messages = warning;
+SET row_security = off;
+
+--
+-- Name: tokenctl; Type: SCHEMA; Schema: -; Owner: tokenctl_owner
+--
+
+CREATE SCHEMA tokenctl;
+
+
+ALTER SCHEMA tokenctl OWNER TO tokenctl_owner;
+
+--
+-- Name: tokenctl_staging; Type: SCHEMA; Schema: -; Owner: tokenctl_owner
+--
+
+CREATE SCHEMA tokenctl_staging;
+
+
+ALTER SCHEMA tokenctl_staging OWNER TO tokenctl_owner;
+
+--
+-- Name: receipt_v1; Type: TYPE; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TYPE tokenctl.receipt_v1 AS (
+	outcome text,
+	user_id text,
+	seq bigint,
+	kind text,
+	amount bigint,
+	balance_before bigint,
+	balance_after bigint,
+	held bigint,
+	missing bigint,
+	reason text,
+	note text,
+	ticket text,
+	campaign text,
+	operator text,
+	claimed_by text,
+	request_id text,
+	idempotency_key text,
+	batch_id text,
+	reverses_seq bigint,
+	reversed_by bigint,
+	created_at timestamp with time zone
+);
+
+
+ALTER TYPE tokenctl.receipt_v1 OWNER TO tokenctl_owner;
+
+--
+-- Name: audit(text, text, text, text, text, jsonb); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.audit(p_claimed_by text, p_request_id text, p_action text, p_outcome text, p_subject text, p_arguments jsonb) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  INSERT INTO tokenctl.audit_log (operator, claimed_by, request_id, action, outcome, subject, arguments)
+  VALUES (session_user, p_claimed_by, p_request_id, p_action, p_outcome, p_subject, jsonb_strip_nulls(p_arguments));
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.audit(p_claimed_by text, p_request_id text, p_action text, p_outcome text, p_subject text, p_arguments jsonb) OWNER TO tokenctl_owner;
+
+--
+-- Name: batch_is_reversed(text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.batch_is_reversed(p_batch text) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  v_last     text := p_batch;
+  v_next     text;
+  v_reversed boolean := false;
+BEGIN
+  LOOP
+    SELECT r.batch_id INTO v_next FROM tokenctl.import_batches r
+    WHERE r.reverses_batch = v_last AND r.state <> 'staging' ORDER BY r.started_at DESC LIMIT 1;
+    EXIT WHEN v_next IS NULL;
+    v_reversed := NOT v_reversed;
+    v_last := v_next;
+  END LOOP;
+  RETURN v_reversed;
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.batch_is_reversed(p_batch text) OWNER TO tokenctl_owner;
+
+--
+-- Name: effective_reversal(text, bigint); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.effective_reversal(p_user_id text, p_seq bigint) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  v_last     bigint := p_seq;
+  v_next     bigint;
+  v_reversed boolean := false;
+BEGIN
+  LOOP
+    SELECT t.seq INTO v_next FROM tokenctl.token_transactions t WHERE t.user_id = p_user_id AND t.reverses_seq = v_last;
+    EXIT WHEN v_next IS NULL;
+    v_reversed := NOT v_reversed;
+    v_last := v_next;
+  END LOOP;
+  RETURN CASE WHEN v_reversed THEN v_last END;
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.effective_reversal(p_user_id text, p_seq bigint) OWNER TO tokenctl_owner;
+
+--
+-- Name: grant_key_v1(text, bigint, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.grant_key_v1(p_user_id text, p_amount bigint, p_reason text, p_ticket text) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  v_day   text := to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYYMMDD');
+  v_parts text;
+BEGIN
+  SELECT string_agg(CASE WHEN part IS NULL THEN '-' ELSE octet_length(part) || ':' || part END, '' ORDER BY n) INTO v_parts
+  FROM unnest(ARRAY[p_user_id, p_amount::text, p_reason, p_ticket]) WITH ORDINALITY AS list(part, n);
+  RETURN 'grant:' || v_day || ':' || left(encode(sha256(convert_to(v_parts, 'UTF8')), 'hex'), 20);
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.grant_key_v1(p_user_id text, p_amount bigint, p_reason text, p_ticket text) OWNER TO tokenctl_owner;
+
+--
+-- Name: held_tokens(text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.held_tokens(p_user_id text) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  RETURN (SELECT coalesce(sum(h.amount), 0)::bigint FROM tokenctl.token_holds h
+          WHERE h.user_id = p_user_id AND h.state = 'open' AND h.expires_at > clock_timestamp());
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.held_tokens(p_user_id text) OWNER TO tokenctl_owner;
+
+SET default_tablespace = '';
+
+SET default_table_access_method = heap;
+
+--
+-- Name: import_lanes; Type: TABLE; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TABLE tokenctl.import_lanes (
+    batch_id text NOT NULL COLLATE pg_catalog."C",
+    part integer NOT NULL,
+    slice integer NOT NULL,
+    state text DEFAULT 'pending'::text NOT NULL COLLATE pg_catalog."C",
+    staged bigint NOT NULL,
+    staged_tokens bigint NOT NULL,
+    staged_users bigint NOT NULL,
+    applied bigint DEFAULT 0 NOT NULL,
+    applied_tokens bigint DEFAULT 0 NOT NULL,
+    replayed bigint DEFAULT 0 NOT NULL,
+    replayed_tokens bigint DEFAULT 0 NOT NULL,
+    conflicting bigint DEFAULT 0 NOT NULL,
+    refused bigint DEFAULT 0 NOT NULL,
+    findings jsonb,
+    finished_at timestamp with time zone,
+    CONSTRAINT lane_adds_up CHECK (((state = 'pending'::text) OR ((((applied + replayed) + conflicting) + refused) = staged))),
+    CONSTRAINT lane_state_known CHECK ((state = ANY (ARRAY['pending'::text, 'done'::text])))
+);
+
+
+ALTER TABLE tokenctl.import_lanes OWNER TO tokenctl_owner;
+
+--
+-- Name: import_apply_v1(text, integer, integer, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.import_apply_v1(p_batch text, p_part integer, p_slice integer, p_request_id text, p_claimed_by text) RETURNS tokenctl.import_lanes
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '60s'
+    AS $$
+DECLARE
+  batch    tokenctl.import_batches := tokenctl.import_own(p_batch);
+  lane     tokenctl.import_lanes;
+  v_source text := format('(SELECT * FROM %s WHERE %s = %s)', tokenctl.staging_part(p_batch, p_part), tokenctl.slice_of(batch.slices), p_slice);
+BEGIN
+  IF batch.state <> 'applying' THEN
+    RAISE EXCEPTION 'batch % has not begun', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+  -- One multi-user post at a time in a partition: two of them that lock the same
+  -- accounts in different orders would deadlock. Single posts hold one lock only.
+  PERFORM pg_advisory_xact_lock(hashtext('tokenctl partition'), p_part);
+  SELECT * INTO lane FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.part = p_part AND l.slice = p_slice FOR UPDATE;
+  IF NOT FOUND OR lane.state = 'done' THEN
+    RETURN lane;
+  END IF;
+  IF to_regclass(tokenctl.staging_part(p_batch, p_part)) IS NULL THEN
+    RAISE EXCEPTION 'the staged rows of batch % are gone', p_batch USING ERRCODE = 'object_not_in_prerequisite_state', CONSTRAINT = 'staging_lost';
+  END IF;
+  BEGIN
+    lane.applied := tokenctl.post_set(p_part, v_source, lane.staged_users, batch.kind = 'reversal', p_batch, p_request_id, p_claimed_by);
+    lane.applied_tokens := lane.staged_tokens;
+  EXCEPTION WHEN unique_violation OR check_violation OR numeric_value_out_of_range THEN
+    lane := tokenctl.post_sorted(lane, v_source, batch.kind = 'reversal', p_request_id, p_claimed_by);
+  END;
+  -- Unlogged rows are gone after a crash of the server, while the batch still says
+  -- that they were staged.
+  IF lane.applied + lane.replayed + lane.conflicting + lane.refused <> lane.staged THEN
+    RAISE EXCEPTION 'the staged rows of batch % are gone', p_batch USING ERRCODE = 'object_not_in_prerequisite_state', CONSTRAINT = 'staging_lost';
+  END IF;
+  lane.state := 'done';
+  lane.finished_at := clock_timestamp();
+  UPDATE tokenctl.import_lanes l
+  SET (state, applied, applied_tokens, replayed, replayed_tokens, conflicting, refused, findings, finished_at)
+    = (lane.state, lane.applied, lane.applied_tokens, lane.replayed, lane.replayed_tokens, lane.conflicting, lane.refused, lane.findings, lane.finished_at)
+  WHERE l.batch_id = p_batch AND l.part = p_part AND l.slice = p_slice;
+  RETURN lane;
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.import_apply_v1(p_batch text, p_part integer, p_slice integer, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
+
+--
+-- Name: import_begin_v1(text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.import_begin_v1(p_batch text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '10s'
+    AS $$
+BEGIN
+  PERFORM tokenctl.import_own(p_batch);
+  UPDATE tokenctl.import_batches b SET state = 'applying' WHERE b.batch_id = p_batch;
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.import_begin_v1(p_batch text) OWNER TO tokenctl_owner;
+
+--
+-- Name: import_batches; Type: TABLE; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TABLE tokenctl.import_batches (
+    batch_id text NOT NULL COLLATE pg_catalog."C",
+    kind text NOT NULL COLLATE pg_catalog."C",
+    state text DEFAULT 'staging'::text NOT NULL COLLATE pg_catalog."C",
+    file_name text,
+    file_sha256 text COLLATE pg_catalog."C",
+    file_size bigint,
+    options jsonb DEFAULT '{}'::jsonb NOT NULL,
+    slices integer NOT NULL,
+    reverses_batch text COLLATE pg_catalog."C",
+    reason text COLLATE pg_catalog."C",
+    operator text NOT NULL COLLATE pg_catalog."C",
+    claimed_by text NOT NULL COLLATE pg_catalog."C",
+    request_id text NOT NULL COLLATE pg_catalog."C",
+    rows_read bigint,
+    rejected bigint,
+    duplicate bigint,
+    applied bigint,
+    applied_tokens bigint,
+    replayed bigint,
+    replayed_tokens bigint,
+    conflicting bigint,
+    refused bigint,
+    started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    finished_at timestamp with time zone,
+    CONSTRAINT batch_done_counted CHECK (((state = 'done'::text) = ((finished_at IS NOT NULL) AND (applied IS NOT NULL)))),
+    CONSTRAINT batch_file_paired CHECK (((kind = 'import'::text) = (file_sha256 IS NOT NULL))),
+    CONSTRAINT batch_id_form CHECK ((batch_id ~ '^[0-9a-f]{12}$'::text)),
+    CONSTRAINT batch_kind_known CHECK ((kind = ANY (ARRAY['import'::text, 'reversal'::text]))),
+    CONSTRAINT batch_reversal_paired CHECK (((kind = 'reversal'::text) = (reverses_batch IS NOT NULL))),
+    CONSTRAINT batch_slices_range CHECK ((slices >= 1)),
+    CONSTRAINT batch_state_known CHECK ((state = ANY (ARRAY['staging'::text, 'applying'::text, 'done'::text])))
+);
+
+
+ALTER TABLE tokenctl.import_batches OWNER TO tokenctl_owner;
+
+--
+-- Name: import_close_v1(text, bigint, bigint, bigint); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.import_close_v1(p_batch text, p_rows_read bigint, p_rejected bigint, p_duplicate bigint) RETURNS tokenctl.import_batches
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '10s'
+    AS $$
+DECLARE
+  batch tokenctl.import_batches := tokenctl.import_own(p_batch);
+BEGIN
+  EXECUTE 'DROP TABLE IF EXISTS ' || tokenctl.staging_table(p_batch);
+  IF batch.state = 'staging' THEN
+    DELETE FROM tokenctl.import_batches b WHERE b.batch_id = p_batch;
+    RETURN batch;
+  END IF;
+  IF p_rejected IS NULL OR EXISTS (SELECT FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.state = 'pending') THEN
+    RETURN batch;
+  END IF;
+  UPDATE tokenctl.import_batches b
+  SET state = 'done', finished_at = clock_timestamp(), rows_read = coalesce(p_rows_read, b.rows_read),
+      rejected = p_rejected, duplicate = p_duplicate, applied = l.applied, applied_tokens = l.applied_tokens,
+      replayed = l.replayed, replayed_tokens = l.replayed_tokens, conflicting = l.conflicting, refused = l.refused
+  FROM (SELECT coalesce(sum(i.applied), 0) AS applied, coalesce(sum(i.applied_tokens), 0) AS applied_tokens,
+               coalesce(sum(i.replayed), 0) AS replayed, coalesce(sum(i.replayed_tokens), 0) AS replayed_tokens,
+               coalesce(sum(i.conflicting), 0) AS conflicting, coalesce(sum(i.refused), 0) AS refused
+        FROM tokenctl.import_lanes i WHERE i.batch_id = p_batch) l
+  WHERE b.batch_id = p_batch
+  RETURNING * INTO batch;
+  RETURN batch;
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.import_close_v1(p_batch text, p_rows_read bigint, p_rejected bigint, p_duplicate bigint) OWNER TO tokenctl_owner;
+
+--
+-- Name: import_demand_lock(text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.import_demand_lock(p_batch text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  v_key bigint := hashtextextended('tokenctl import ' || p_batch, 0);
+BEGIN
+  IF NOT EXISTS (
+    SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND a.usename = session_user
+      AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+      AND l.classid::bigint = ((v_key >> 32) & 4294967295) AND l.objid::bigint = (v_key & 4294967295))
+  THEN
+    RAISE EXCEPTION '% does not hold the lock of batch %', session_user, p_batch USING ERRCODE = 'insufficient_privilege';
+  END IF;
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.import_demand_lock(p_batch text) OWNER TO tokenctl_owner;
+
+--
+-- Name: import_findings_v1(text, integer, boolean); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.import_findings_v1(p_batch text, p_part integer, p_known_only boolean) RETURNS TABLE(line bigint, problem text, user_id text, idempotency_key text, other text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+BEGIN
+  PERFORM tokenctl.import_own(p_batch);
+  RETURN QUERY EXECUTE format($sql$
+    SELECT s.line, 'conflict', s.user_id, s.idempotency_key, t.user_id || ':' || t.seq
+    FROM %1$s s JOIN tokenctl.%2$I t USING (user_id, idempotency_key)
+    WHERE (s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq)
+      IS DISTINCT FROM (t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq)
+      AND NOT EXISTS (
+        SELECT FROM tokenctl.import_lanes l, jsonb_array_elements(l.findings) AS f
+        WHERE l.batch_id = $2 AND l.part = $3 AND (f ->> 'line')::bigint = s.line)
+    UNION ALL
+    SELECT s.line, 'repeated', s.user_id, s.idempotency_key, k.first_line::text
+    FROM %1$s s JOIN (
+      SELECT user_id, idempotency_key, min(line) AS first_line FROM %1$s GROUP BY 1, 2
+      HAVING count(*) > 1 AND count(DISTINCT (kind, amount, reason, ticket)) > 1) k USING (user_id, idempotency_key)
+    UNION ALL
+    SELECT s.line, 'unknown_user', s.user_id, s.idempotency_key, NULL
+    FROM %1$s s WHERE $1 AND NOT EXISTS (SELECT FROM tokenctl.%3$I a WHERE a.user_id = s.user_id)
+    $sql$, tokenctl.staging_part(p_batch, p_part), 'token_transactions_' || p_part, 'token_accounts_' || p_part)
+  USING p_known_only, p_batch, p_part;
+END
+$_$;
+
+
+ALTER FUNCTION tokenctl.import_findings_v1(p_batch text, p_part integer, p_known_only boolean) OWNER TO tokenctl_owner;
+
+--
+-- Name: import_lock_v1(text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.import_lock_v1(p_batch text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  RETURN pg_try_advisory_xact_lock(hashtextextended('tokenctl import ' || p_batch, 0));
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.import_lock_v1(p_batch text) OWNER TO tokenctl_owner;
+
+--
+-- Name: import_open_v1(text, text, text, bigint, jsonb, integer, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.import_open_v1(p_batch text, p_file_name text, p_sha256 text, p_size bigint, p_options jsonb, p_slices integer, p_request_id text, p_claimed_by text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '10s'
+    AS $_$
+DECLARE
+  v_state text;
+BEGIN
+  IF NOT pg_has_role(session_user, 'tokenctl_batch', 'MEMBER') THEN
+    PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'import', 'not_allowed', p_batch, jsonb_build_object('file', p_file_name));
+    RETURN 'not_allowed';
+  END IF;
+  SELECT CASE WHEN tokenctl.batch_is_reversed(p_batch) THEN 'reversed' ELSE b.state END
+    INTO v_state FROM tokenctl.import_batches b WHERE b.batch_id = p_batch;
+  IF v_state IN ('done', 'reversed') THEN
+    IF v_state = 'reversed' THEN
+      PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'import', 'replay_reversed', p_batch, jsonb_build_object('file', p_file_name));
+    END IF;
+    RETURN v_state;
+  END IF;
+  PERFORM tokenctl.import_demand_lock(p_batch);
+  PERFORM tokenctl.import_reap();
+  -- The slices of a batch that was cut off stay as they were, so that its finished
+  -- ones still mean the same users.
+  INSERT INTO tokenctl.import_batches AS b (batch_id, kind, file_name, file_sha256, file_size, options, slices, operator, claimed_by, request_id)
+  VALUES (p_batch, 'import', p_file_name, p_sha256, p_size, p_options, p_slices, session_user, p_claimed_by, p_request_id)
+  ON CONFLICT (batch_id) DO UPDATE SET operator = excluded.operator, claimed_by = excluded.claimed_by, request_id = excluded.request_id
+  WHERE b.file_sha256 = excluded.file_sha256 AND b.options = excluded.options;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'batch % is other work', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+  PERFORM tokenctl.staging_create(p_batch, $check$amount > 0 AND kind IN ('bonus', 'purchase')$check$, p_options ->> 'campaign');
+  EXECUTE format('GRANT INSERT (line, user_id, amount, kind, reason, note, ticket, idempotency_key) ON %s TO %I',
+    tokenctl.staging_table(p_batch), session_user);
+  RETURN CASE v_state WHEN 'applying' THEN 'resume' ELSE 'open' END;
+END
+$_$;
+
+
+ALTER FUNCTION tokenctl.import_open_v1(p_batch text, p_file_name text, p_sha256 text, p_size bigint, p_options jsonb, p_slices integer, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
+
+--
+-- Name: import_own(text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.import_own(p_batch text) RETURNS tokenctl.import_batches
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  batch tokenctl.import_batches;
+BEGIN
+  SELECT * INTO batch FROM tokenctl.import_batches b WHERE b.batch_id = p_batch AND b.operator = session_user AND b.state <> 'done';
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'batch % is not open for %', p_batch, session_user USING ERRCODE = 'insufficient_privilege';
+  END IF;
+  RETURN batch;
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.import_own(p_batch text) OWNER TO tokenctl_owner;
+
+--
+-- Name: import_plan_v1(text, integer, boolean, boolean); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.import_plan_v1(p_batch text, p_part integer, p_known_only boolean, p_drop boolean) RETURNS TABLE(staged bigint, tokens bigint, users bigint, new_users bigint, repeated_users bigint, duplicate bigint, findings bigint, replayed bigint, replayed_tokens bigint, own bigint, own_tokens bigint, largest_user text, largest_tokens bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET work_mem TO '64MB'
+    AS $_$
+#variable_conflict use_column
+DECLARE
+  batch      tokenctl.import_batches := tokenctl.import_own(p_batch);
+  v_table    text := tokenctl.staging_part(p_batch, p_part);
+  v_entries  text := format('tokenctl.%I', 'token_transactions_' || p_part);
+  v_accounts text := format('tokenctl.%I', 'token_accounts_' || p_part);
+  v_same     text := '(s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq) IS NOT DISTINCT FROM '
+                     '(t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq)';
+  v_repeated boolean;
+  v_reason   text;
+  v_known    text;
+  v_other    bigint;
+  v_lines    bigint[];
+  v_lanes    jsonb;
+BEGIN
+  duplicate := 0;
+  findings := 0;
+  EXECUTE format('SELECT min(r.reason) FROM (SELECT reason FROM %s GROUP BY reason) r WHERE r.reason !~ %L', v_table, '^[a-z][a-z0-9_-]*$')
+  INTO v_reason;
+  IF v_reason IS NOT NULL THEN
+    RAISE EXCEPTION 'a reason has not its form' USING ERRCODE = 'check_violation', CONSTRAINT = 'reason_form';
+  END IF;
+  -- One cheap look for what is rare; the queries that name the rows run only after it.
+  EXECUTE format('SELECT EXISTS (SELECT FROM %s GROUP BY user_id, idempotency_key HAVING count(*) > 1)', v_table) INTO v_repeated;
+  v_known := format($sql$
+    SELECT count(*) FILTER (WHERE %3$s AND t.batch_id IS DISTINCT FROM $1),
+      coalesce(sum(s.amount) FILTER (WHERE %3$s AND t.batch_id IS DISTINCT FROM $1), 0),
+      count(*) FILTER (WHERE %3$s AND t.batch_id = $1), coalesce(sum(s.amount) FILTER (WHERE %3$s AND t.batch_id = $1), 0),
+      count(*) FILTER (WHERE NOT (%3$s))
+    FROM %1$s s JOIN %2$s t USING (user_id, idempotency_key) $sql$, v_table, v_entries, v_same);
+  EXECUTE v_known INTO replayed, replayed_tokens, own, own_tokens, v_other USING p_batch;
+  IF v_repeated OR v_other > 0 OR p_known_only THEN
+    EXECUTE format($sql$
+      DELETE FROM %1$s s USING (
+        SELECT user_id, idempotency_key, min(line) AS first_line FROM %1$s GROUP BY 1, 2
+        HAVING count(*) > 1 AND count(DISTINCT (kind, amount, reason, ticket)) = 1) k
+      WHERE s.user_id = k.user_id AND s.idempotency_key = k.idempotency_key AND s.line > k.first_line $sql$, v_table);
+    GET DIAGNOSTICS duplicate = ROW_COUNT;
+    SELECT array_agg(DISTINCT f.line), count(DISTINCT f.line) INTO v_lines, findings
+    FROM tokenctl.import_findings_v1(p_batch, p_part, p_known_only) f;
+    IF p_drop AND findings > 0 THEN
+      EXECUTE format('DELETE FROM %s s WHERE s.line = ANY ($1)', v_table) USING v_lines;
+    END IF;
+    IF duplicate > 0 OR p_drop AND findings > 0 THEN  -- what was taken out is not counted
+      EXECUTE v_known INTO replayed, replayed_tokens, own, own_tokens, v_other USING p_batch;
+    END IF;
+  END IF;
+
+  EXECUTE format($sql$
+    WITH by_user AS MATERIALIZED (
+      SELECT u.user_id, u.n, u.tokens, a.user_id IS NULL AS is_new
+      FROM (SELECT user_id, count(*) AS n, tokenctl.sum_tokens(amount) AS tokens FROM %1$s GROUP BY user_id) u
+      LEFT JOIN %2$s a USING (user_id)),
+    by_slice AS (
+      SELECT %3$s AS slice, sum(n) AS staged, sum(tokens) AS staged_tokens, count(*) AS staged_users
+      FROM by_user GROUP BY 1)
+    SELECT coalesce(sum(n), 0), coalesce(sum(tokens), 0), count(*), count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE n > 1),
+      (array_agg(user_id ORDER BY abs(tokens) DESC, user_id))[1], max(abs(tokens)), (SELECT jsonb_agg(to_jsonb(l)) FROM by_slice l)
+    FROM by_user $sql$, v_table, v_accounts, tokenctl.slice_of(batch.slices))
+  INTO staged, tokens, users, new_users, repeated_users, largest_user, largest_tokens, v_lanes;
+  DELETE FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.part = p_part AND l.state = 'pending';
+  INSERT INTO tokenctl.import_lanes (batch_id, part, slice, staged, staged_tokens, staged_users)
+  SELECT p_batch, p_part, l.slice, l.staged, l.staged_tokens, l.staged_users
+  FROM jsonb_to_recordset(v_lanes) AS l(slice integer, staged bigint, staged_tokens bigint, staged_users bigint)
+  ON CONFLICT DO NOTHING;
+  -- A slice is found again three times; past some ten of them an index beats reading
+  -- the partition each time.
+  IF batch.slices > 10 THEN
+    EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %s ((%s))', 'slices_' || p_batch || '_' || p_part, v_table, tokenctl.slice_of(batch.slices));
+  END IF;
+  RETURN NEXT;
+END
+$_$;
+
+
+ALTER FUNCTION tokenctl.import_plan_v1(p_batch text, p_part integer, p_known_only boolean, p_drop boolean) OWNER TO tokenctl_owner;
+
+--
+-- Name: import_reap(); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.import_reap() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  dead record;
+BEGIN
+  FOR dead IN SELECT b.batch_id FROM tokenctl.import_batches b WHERE b.state <> 'done' ORDER BY b.batch_id LOOP
+    CONTINUE WHEN NOT pg_try_advisory_xact_lock(hashtextextended('tokenctl import ' || dead.batch_id, 0));
+    EXECUTE 'DROP TABLE IF EXISTS ' || tokenctl.staging_table(dead.batch_id);
+    DELETE FROM tokenctl.import_batches b WHERE b.batch_id = dead.batch_id AND b.state = 'staging';
+  END LOOP;
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.import_reap() OWNER TO tokenctl_owner;
+
+--
+-- Name: import_seal_v1(text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.import_seal_v1(p_batch text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '10s'
+    AS $$
+BEGIN
+  PERFORM tokenctl.import_own(p_batch);
+  EXECUTE format('REVOKE INSERT (line, user_id, amount, kind, reason, note, ticket, idempotency_key) ON %s FROM %I',
+    tokenctl.staging_table(p_batch), session_user);
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.import_seal_v1(p_batch text) OWNER TO tokenctl_owner;
+
+--
+-- Name: may_post(text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.may_post(p_kind text) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  RETURN CASE p_kind
+    WHEN 'bonus' THEN pg_has_role(session_user, 'tokenctl_support', 'MEMBER') OR pg_has_role(session_user, 'tokenctl_batch', 'MEMBER')
+    WHEN 'purchase' THEN pg_has_role(session_user, 'tokenctl_batch', 'MEMBER')
+    WHEN 'adjustment' THEN pg_has_role(session_user, 'tokenctl_admin', 'MEMBER')
+    ELSE false
+  END;
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.may_post(p_kind text) OWNER TO tokenctl_owner;
+
+--
+-- Name: partition_count(); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.partition_count() RETURNS integer
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  RETURN (SELECT count(*) FROM pg_catalog.pg_inherits WHERE inhparent = 'tokenctl.token_accounts'::pg_catalog.regclass);
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.partition_count() OWNER TO tokenctl_owner;
+
+--
+-- Name: post_one(text, text, bigint, text, text, text, text, text, bigint, text, text, boolean); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.post_one(p_user_id text, p_kind text, p_amount bigint, p_reason text, p_note text, p_ticket text, p_campaign text, p_key text, p_reverses_seq bigint, p_request_id text, p_claimed_by text, p_new_user boolean) RETURNS tokenctl.receipt_v1
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+  account tokenctl.token_accounts;
+  entry   tokenctl.token_transactions;
+  receipt tokenctl.receipt_v1;
+BEGIN
+  IF p_reason !~ '^[a-z][a-z0-9_-]*$' THEN
+    RAISE EXCEPTION 'a reason has not its form' USING ERRCODE = 'check_violation', CONSTRAINT = 'reason_form';
+  END IF;
+  receipt.user_id := p_user_id;
+  receipt.amount := p_amount;
+  IF p_new_user THEN
+    INSERT INTO tokenctl.token_accounts (user_id) VALUES (p_user_id) ON CONFLICT DO NOTHING;
+  END IF;
+  SELECT * INTO account FROM tokenctl.token_accounts a WHERE a.user_id = p_user_id FOR NO KEY UPDATE;
+  IF NOT FOUND THEN
+    receipt.outcome := 'unknown_user';
+    RETURN receipt;
+  END IF;
+
+  SELECT * INTO entry FROM tokenctl.token_transactions t WHERE t.user_id = p_user_id AND t.idempotency_key = p_key;
+  IF FOUND THEN
+    receipt := tokenctl.receipt_of(entry);
+    receipt.outcome := CASE
+      WHEN (entry.kind, entry.amount, entry.reason, entry.ticket, entry.campaign, entry.reverses_seq)
+        IS DISTINCT FROM (p_kind, p_amount, p_reason, p_ticket, p_campaign, p_reverses_seq) THEN 'conflict'
+      WHEN receipt.reversed_by IS NOT NULL THEN 'replay_reversed'
+      ELSE 'replayed' END;
+    RETURN receipt;
+  END IF;
+
+  receipt.balance_before := account.balance;
+  receipt.held := tokenctl.held_tokens(p_user_id);
+  IF p_amount < 0 AND account.balance - receipt.held + p_amount < 0 THEN
+    receipt.outcome := 'insufficient';
+    receipt.missing := -(account.balance - receipt.held + p_amount);
+    RETURN receipt;
+  END IF;
+  IF account.balance + p_amount > 9007199254740991 THEN
+    receipt.outcome := 'too_large';
+    RETURN receipt;
+  END IF;
+
+  UPDATE tokenctl.token_accounts a
+  SET balance = a.balance + p_amount, last_seq = a.last_seq + 1, updated_at = greatest(clock_timestamp(), a.updated_at)
+  WHERE a.user_id = p_user_id
+  RETURNING * INTO account;
+  INSERT INTO tokenctl.token_transactions (user_id, seq, amount, balance_after, created_at, reverses_seq, kind, reason, ticket,
+    campaign, operator, claimed_by, request_id, idempotency_key, note)
+  VALUES (p_user_id, account.last_seq, p_amount, account.balance, account.updated_at, p_reverses_seq, p_kind, p_reason, p_ticket,
+    p_campaign, session_user, p_claimed_by, p_request_id, p_key, p_note)
+  RETURNING * INTO entry;
+  receipt := (('applied', entry.user_id, entry.seq, entry.kind, entry.amount, entry.balance_after - entry.amount, entry.balance_after,
+    receipt.held, NULL, entry.reason, entry.note, entry.ticket, entry.campaign, entry.operator, entry.claimed_by, entry.request_id,
+    entry.idempotency_key, entry.batch_id, entry.reverses_seq, NULL, entry.created_at)::tokenctl.receipt_v1);
+  RETURN receipt;
+END
+$_$;
+
+
+ALTER FUNCTION tokenctl.post_one(p_user_id text, p_kind text, p_amount bigint, p_reason text, p_note text, p_ticket text, p_campaign text, p_key text, p_reverses_seq bigint, p_request_id text, p_claimed_by text, p_new_user boolean) OWNER TO tokenctl_owner;
+
+--
+-- Name: post_set(integer, text, bigint, boolean, text, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.post_set(p_part integer, p_source text, p_users bigint, p_reversal boolean, p_batch text, p_request_id text, p_claimed_by text) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+  v_accounts text := format('tokenctl.%I', 'token_accounts_' || p_part);
+  v_sums     text := format('SELECT user_id, tokenctl.sum_tokens(amount) AS tokens, count(*) AS n FROM %s s GROUP BY user_id', p_source);
+  v_count    bigint;
+BEGIN
+  IF p_reversal THEN
+    -- Locks first, in a statement of its own: what is held is read by the next one, which
+    -- then sees every hold that was made before the lock was ours.
+    EXECUTE format('SELECT count(*) FROM (SELECT FROM %s WHERE user_id IN (SELECT user_id FROM %s s) ORDER BY user_id FOR NO KEY UPDATE) locked',
+      v_accounts, p_source);
+    EXECUTE format($sql$
+      UPDATE %s a SET balance = a.balance + u.tokens, last_seq = a.last_seq + u.n, updated_at = greatest(clock_timestamp(), a.updated_at)
+      FROM (%s) u WHERE a.user_id = u.user_id AND %s $sql$, v_accounts, v_sums, tokenctl.reversible());
+  ELSE
+    EXECUTE format($sql$
+      INSERT INTO %s AS a (user_id, balance, last_seq) %s ON CONFLICT (user_id) DO UPDATE
+      SET balance = a.balance + excluded.balance, last_seq = a.last_seq + excluded.last_seq, updated_at = greatest(clock_timestamp(), a.updated_at)
+      $sql$, v_accounts, v_sums);
+  END IF;
+  GET DIAGNOSTICS v_count = ROW_COUNT;
+  IF v_count <> p_users THEN
+    RAISE EXCEPTION 'an account lacks tokens' USING ERRCODE = 'check_violation', CONSTRAINT = 'available_tokens';
+  END IF;
+  EXECUTE format($sql$
+    INSERT INTO tokenctl.%3$I (user_id, seq, amount, balance_after, created_at, reverses_seq, kind, reason, ticket, campaign,
+      operator, claimed_by, request_id, idempotency_key, batch_id, note)
+    SELECT s.user_id, a.last_seq + 1 - row_number() OVER back, s.amount,
+      a.balance + s.amount - tokenctl.sum_tokens(s.amount) OVER back, a.updated_at, s.reverses_seq, s.kind, s.reason, s.ticket, s.campaign,
+      $4, $1, $2, s.idempotency_key, $3, s.note
+    FROM %2$s s JOIN %1$s a USING (user_id)
+    WINDOW back AS (PARTITION BY s.user_id ORDER BY s.line DESC ROWS UNBOUNDED PRECEDING) $sql$,
+    v_accounts, p_source, 'token_transactions_' || p_part)
+  USING p_claimed_by, p_request_id, p_batch, session_user::text;
+  GET DIAGNOSTICS v_count = ROW_COUNT;
+  RETURN v_count;
+END
+$_$;
+
+
+ALTER FUNCTION tokenctl.post_set(p_part integer, p_source text, p_users bigint, p_reversal boolean, p_batch text, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
+
+--
+-- Name: post_sorted(tokenctl.import_lanes, text, boolean, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.post_sorted(lane tokenctl.import_lanes, p_source text, p_reversal boolean, p_request_id text, p_claimed_by text) RETURNS tokenctl.import_lanes
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+  v_accounts text := format('tokenctl.%I', 'token_accounts_' || lane.part);
+  v_entries  text := format('tokenctl.%I', 'token_transactions_' || lane.part);
+  v_judged   text;
+  v_refused  text[];
+  v_users    bigint;
+BEGIN
+  EXECUTE format('INSERT INTO %s (user_id) SELECT user_id FROM %s s GROUP BY user_id ORDER BY user_id ON CONFLICT DO NOTHING', v_accounts, p_source);
+  EXECUTE format('SELECT count(*) FROM (SELECT FROM %s WHERE user_id IN (SELECT user_id FROM %s s) ORDER BY user_id FOR NO KEY UPDATE) locked', v_accounts, p_source);
+  -- A row's verdict: `replayed`, `conflict`, or NULL for a row that can be posted.
+  -- Inside the file the first row of a key is the one that counts.
+  v_judged := format($sql$
+    (SELECT s.*, t.seq AS other_seq, CASE
+        WHEN t.seq IS NULL AND r.seq IS NOT NULL THEN 'replayed'
+        WHEN t.seq IS NULL AND row_number() OVER (PARTITION BY s.user_id, s.idempotency_key ORDER BY s.line) = 1 THEN NULL
+        WHEN t.seq IS NOT NULL AND (s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq)
+          IS NOT DISTINCT FROM (t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq) THEN 'replayed'
+        ELSE 'conflict' END AS verdict
+     FROM %1$s s
+     LEFT JOIN %2$s t ON t.user_id = s.user_id AND t.idempotency_key = s.idempotency_key
+     LEFT JOIN %2$s r ON r.user_id = s.user_id AND r.reverses_seq = s.reverses_seq) $sql$, p_source, v_entries);
+  EXECUTE format($sql$
+    SELECT coalesce(array_agg(u.user_id), '{}') FROM (
+      SELECT user_id, sum(amount) AS tokens FROM %1$s j WHERE verdict IS NULL GROUP BY user_id) u
+    JOIN %2$s a USING (user_id)
+    WHERE a.balance + u.tokens > 9007199254740991 OR NOT %3$s $sql$, v_judged, v_accounts, tokenctl.reversible()) INTO v_refused;
+  EXECUTE format($sql$
+    SELECT count(*) FILTER (WHERE verdict = 'replayed'), coalesce(sum(amount) FILTER (WHERE verdict = 'replayed'), 0),
+      count(*) FILTER (WHERE verdict = 'conflict'), count(*) FILTER (WHERE verdict IS NULL AND user_id = ANY ($1)),
+      jsonb_agg(jsonb_build_object('line', line, 'user_id', user_id, 'problem', coalesce(verdict, 'refused'), 'seq', other_seq) ORDER BY line)
+        FILTER (WHERE verdict = 'conflict' OR verdict IS NULL AND user_id = ANY ($1))
+    FROM %1$s j $sql$, v_judged)
+  INTO lane.replayed, lane.replayed_tokens, lane.conflicting, lane.refused, lane.findings USING v_refused;
+  v_judged := format('(SELECT * FROM %s j WHERE verdict IS NULL AND user_id <> ALL (%L::text[]))', v_judged, v_refused);
+  EXECUTE format('SELECT count(DISTINCT user_id), coalesce(sum(amount), 0) FROM %s s', v_judged) INTO v_users, lane.applied_tokens;
+  lane.applied := tokenctl.post_set(lane.part, v_judged, v_users, p_reversal, lane.batch_id, p_request_id, p_claimed_by);
+  RETURN lane;
+END
+$_$;
+
+
+ALTER FUNCTION tokenctl.post_sorted(lane tokenctl.import_lanes, p_source text, p_reversal boolean, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
+
+--
+-- Name: post_v1(text, text, bigint, text, text, text, text, text, text, text, boolean); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.post_v1(p_user_id text, p_kind text, p_amount bigint, p_reason text, p_note text, p_ticket text, p_campaign text, p_key text, p_request_id text, p_claimed_by text, p_new_user boolean) RETURNS tokenctl.receipt_v1
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '10s'
+    AS $$
+DECLARE
+  receipt tokenctl.receipt_v1;
+  v_key   text := coalesce(p_key, 'bonus:' || p_campaign, tokenctl.grant_key_v1(p_user_id, p_amount, p_reason, p_ticket));
+BEGIN
+  IF p_amount IS NULL OR p_amount < 1 THEN
+    RAISE EXCEPTION 'a grant is at least one token' USING ERRCODE = 'check_violation', CONSTRAINT = 'grant_positive';
+  END IF;
+  IF tokenctl.may_post(p_kind) THEN
+    receipt := tokenctl.post_one(p_user_id, p_kind, p_amount, p_reason, p_note, p_ticket, p_campaign, v_key, NULL,
+      p_request_id, p_claimed_by, p_new_user);
+  ELSE
+    receipt.outcome := 'not_allowed';
+  END IF;
+  receipt.user_id := p_user_id;
+  receipt.idempotency_key := coalesce(receipt.idempotency_key, v_key);
+  IF receipt.outcome NOT IN ('applied', 'replayed') THEN
+    PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'grant', receipt.outcome, p_user_id, jsonb_build_object(
+      'kind', p_kind, 'amount', p_amount, 'reason', p_reason, 'ticket', p_ticket, 'campaign', p_campaign, 'key', v_key));
+  END IF;
+  RETURN receipt;
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.post_v1(p_user_id text, p_kind text, p_amount bigint, p_reason text, p_note text, p_ticket text, p_campaign text, p_key text, p_request_id text, p_claimed_by text, p_new_user boolean) OWNER TO tokenctl_owner;
+
+--
+-- Name: token_transactions; Type: TABLE; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TABLE tokenctl.token_transactions (
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    seq bigint NOT NULL,
+    amount bigint NOT NULL,
+    balance_after bigint NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    reverses_seq bigint,
+    kind text NOT NULL COLLATE pg_catalog."C",
+    reason text NOT NULL COLLATE pg_catalog."C",
+    ticket text COLLATE pg_catalog."C",
+    campaign text COLLATE pg_catalog."C",
+    operator text NOT NULL COLLATE pg_catalog."C",
+    claimed_by text NOT NULL COLLATE pg_catalog."C",
+    request_id text NOT NULL COLLATE pg_catalog."C",
+    idempotency_key text NOT NULL COLLATE pg_catalog."C",
+    batch_id text COLLATE pg_catalog."C",
+    note text,
+    CONSTRAINT amount_range CHECK (((amount <> 0) AND ((amount >= '-9007199254740991'::bigint) AND (amount <= '9007199254740991'::bigint)))),
+    CONSTRAINT balance_after_range CHECK (((balance_after >= 0) AND (balance_after <= '9007199254740991'::bigint))),
+    CONSTRAINT idempotency_key_length CHECK (((octet_length(idempotency_key) >= 1) AND (octet_length(idempotency_key) <= 128))),
+    CONSTRAINT kind_known CHECK ((kind = ANY (ARRAY['bonus'::text, 'purchase'::text, 'generation'::text, 'adjustment'::text]))),
+    CONSTRAINT note_length CHECK (((length(note) >= 1) AND (length(note) <= 500))),
+    CONSTRAINT operator_named CHECK ((operator <> ''::text)),
+    CONSTRAINT reason_length CHECK (((octet_length(reason) >= 1) AND (octet_length(reason) <= 32))),
+    CONSTRAINT request_id_form CHECK (((octet_length(request_id) >= 1) AND (octet_length(request_id) <= 128))),
+    CONSTRAINT reverses_earlier CHECK (((reverses_seq >= 1) AND (reverses_seq < seq))),
+    CONSTRAINT seq_range CHECK ((seq >= 1)),
+    CONSTRAINT ticket_length CHECK (((octet_length(ticket) >= 1) AND (octet_length(ticket) <= 64)))
+)
+PARTITION BY HASH (user_id);
+
+
+ALTER TABLE tokenctl.token_transactions OWNER TO tokenctl_owner;
+
+--
+-- Name: receipt_of(tokenctl.token_transactions); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.receipt_of(p_entry tokenctl.token_transactions) RETURNS tokenctl.receipt_v1
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  RETURN (NULL, p_entry.user_id, p_entry.seq, p_entry.kind, p_entry.amount, p_entry.balance_after - p_entry.amount, p_entry.balance_after,
+    tokenctl.held_tokens(p_entry.user_id), NULL, p_entry.reason, p_entry.note, p_entry.ticket, p_entry.campaign, p_entry.operator,
+    p_entry.claimed_by, p_entry.request_id, p_entry.idempotency_key, p_entry.batch_id, p_entry.reverses_seq,
+    tokenctl.effective_reversal(p_entry.user_id, p_entry.seq), p_entry.created_at)::tokenctl.receipt_v1;
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.receipt_of(p_entry tokenctl.token_transactions) OWNER TO tokenctl_owner;
+
+--
+-- Name: refuse_change(); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.refuse_change() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  RAISE EXCEPTION '% on %.% is refused: the ledger is append only; corrections are reversals',
+    TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.refuse_change() OWNER TO tokenctl_owner;
+
+--
+-- Name: reversal_missing_v1(text, integer); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.reversal_missing_v1(p_batch text, p_part integer) RETURNS TABLE(user_id text, wanted bigint, available bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+BEGIN
+  PERFORM tokenctl.import_own(p_batch);
+  RETURN QUERY EXECUTE format($sql$
+    SELECT w.user_id, w.tokens::bigint, greatest(a.balance - tokenctl.held_tokens(w.user_id), 0)
+    FROM (SELECT s.user_id, -sum(s.amount) AS tokens FROM %s s
+          WHERE NOT EXISTS (SELECT FROM tokenctl.%I r WHERE r.user_id = s.user_id AND r.reverses_seq = s.reverses_seq)
+          GROUP BY s.user_id HAVING sum(s.amount) < 0) w
+    JOIN tokenctl.%I a USING (user_id)
+    WHERE a.balance - tokenctl.held_tokens(w.user_id) < w.tokens $sql$,
+    tokenctl.staging_part(p_batch, p_part), 'token_transactions_' || p_part, 'token_accounts_' || p_part);
+END
+$_$;
+
+
+ALTER FUNCTION tokenctl.reversal_missing_v1(p_batch text, p_part integer) OWNER TO tokenctl_owner;
+
+--
+-- Name: reversal_open_v1(text, text, text, text, text, integer, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_reason text, p_note text, p_ticket text, p_slices integer, p_request_id text, p_claimed_by text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '10s'
+    AS $_$
+DECLARE
+  v_state   text;
+  v_reason  text;
+  v_options jsonb := jsonb_strip_nulls(jsonb_build_object('note', p_note, 'ticket', p_ticket));
+  v_rows    bigint;
+BEGIN
+  IF NOT pg_has_role(session_user, 'tokenctl_batch', 'MEMBER') THEN
+    PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'reverse-batch', 'not_allowed', p_reverses, '{}');
+    RETURN 'not_allowed';
+  END IF;
+  SELECT b.state INTO v_state FROM tokenctl.import_batches b WHERE b.batch_id = p_reverses;
+  IF v_state IS NULL THEN
+    RETURN 'unknown_batch';
+  END IF;
+  IF v_state <> 'done' THEN
+    RETURN 'not_finished';
+  END IF;
+  SELECT b.state INTO v_state FROM tokenctl.import_batches b WHERE b.batch_id = p_batch;
+  IF v_state = 'done' THEN
+    RETURN 'done';
+  END IF;
+  PERFORM tokenctl.import_demand_lock(p_batch);
+  PERFORM tokenctl.import_reap();
+  -- One that was cut off is finished with the reason that it began with, so that what
+  -- it posted is known as its own.
+  INSERT INTO tokenctl.import_batches AS b (batch_id, kind, options, slices, reverses_batch, reason, operator, claimed_by, request_id)
+  VALUES (p_batch, 'reversal', v_options, p_slices, p_reverses, p_reason, session_user, p_claimed_by, p_request_id)
+  ON CONFLICT (batch_id) DO UPDATE SET operator = excluded.operator, claimed_by = excluded.claimed_by, request_id = excluded.request_id
+  WHERE b.reverses_batch = excluded.reverses_batch
+  RETURNING b.reason, b.options INTO v_reason, v_options;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'batch % is other work', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+  PERFORM tokenctl.staging_create(p_batch, 'reverses_seq IS NOT NULL', NULL);
+  -- What this very reversal posted before it was cut off is staged again, so that its
+  -- slices count the same; their lanes are done and post nothing twice. No time is
+  -- compared: a clock that was set back must not leave entries out.
+  EXECUTE format($sql$
+    INSERT INTO %s (line, user_id, amount, kind, reason, note, ticket, idempotency_key, reverses_seq)
+    SELECT row_number() OVER (), t.user_id, -t.amount, t.kind, $1, $2, $3, 'reverse:' || t.seq, t.seq
+    FROM tokenctl.token_transactions t
+    WHERE t.batch_id = $4 AND NOT EXISTS (
+      SELECT FROM tokenctl.token_transactions r
+      WHERE r.user_id = t.user_id AND r.reverses_seq = t.seq AND r.batch_id IS DISTINCT FROM $5)
+    $sql$, tokenctl.staging_table(p_batch)) USING v_reason, v_options ->> 'note', v_options ->> 'ticket', p_reverses, p_batch;
+  GET DIAGNOSTICS v_rows = ROW_COUNT;
+  UPDATE tokenctl.import_batches b SET rows_read = v_rows WHERE b.batch_id = p_batch;
+  RETURN 'open';
+END
+$_$;
+
+
+ALTER FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_reason text, p_note text, p_ticket text, p_slices integer, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
+
+--
+-- Name: reverse_v1(text, bigint, text, text, text, text, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.reverse_v1(p_user_id text, p_seq bigint, p_reason text, p_note text, p_ticket text, p_key text, p_request_id text, p_claimed_by text) RETURNS tokenctl.receipt_v1
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '10s'
+    AS $$
+DECLARE
+  original tokenctl.token_transactions;
+  reversal tokenctl.token_transactions;
+  receipt  tokenctl.receipt_v1;
+BEGIN
+  IF NOT (pg_has_role(session_user, 'tokenctl_support', 'MEMBER') OR pg_has_role(session_user, 'tokenctl_batch', 'MEMBER')) THEN
+    receipt.outcome := 'not_allowed';
+  ELSE
+    -- The lock first: without it a twin's reversal could commit between the reads.
+    PERFORM FROM tokenctl.token_accounts a WHERE a.user_id = p_user_id FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+      receipt.outcome := 'unknown_user';
+    ELSE
+      SELECT * INTO original FROM tokenctl.token_transactions t WHERE t.user_id = p_user_id AND t.seq = p_seq;
+      SELECT * INTO reversal FROM tokenctl.token_transactions t WHERE t.user_id = p_user_id AND t.reverses_seq = p_seq;
+      IF original.seq IS NULL THEN
+        receipt.outcome := 'unknown_entry';
+      ELSIF reversal.seq IS NOT NULL AND reversal.request_id <> p_request_id AND reversal.idempotency_key IS DISTINCT FROM p_key THEN
+        receipt := tokenctl.receipt_of(reversal);
+        receipt.outcome := 'already_reversed';
+      ELSE
+        receipt := tokenctl.post_one(p_user_id, original.kind, -original.amount, p_reason, p_note, p_ticket, NULL,
+          coalesce(p_key, reversal.idempotency_key, 'reverse:' || p_seq), p_seq, p_request_id, p_claimed_by, false);
+      END IF;
+    END IF;
+  END IF;
+  receipt.user_id := p_user_id;
+  receipt.idempotency_key := coalesce(receipt.idempotency_key, p_key, 'reverse:' || p_seq);
+  IF receipt.outcome NOT IN ('applied', 'replayed') THEN
+    PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'reverse', receipt.outcome, p_user_id || ':' || p_seq,
+      jsonb_build_object('reason', p_reason, 'ticket', p_ticket, 'key', p_key, 'missing', receipt.missing));
+  END IF;
+  RETURN receipt;
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.reverse_v1(p_user_id text, p_seq bigint, p_reason text, p_note text, p_ticket text, p_key text, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
+
+--
+-- Name: reversible(); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.reversible() RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  RETURN '(u.tokens >= 0 OR a.balance - tokenctl.held_tokens(a.user_id) + u.tokens >= 0)';
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.reversible() OWNER TO tokenctl_owner;
+
+--
+-- Name: slice_of(integer); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.slice_of(p_slices integer) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  RETURN CASE WHEN p_slices = 1 THEN '0' ELSE format('(hashtext(user_id) & 2147483647) %% %s', p_slices) END;
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.slice_of(p_slices integer) OWNER TO tokenctl_owner;
+
+--
+-- Name: staging_create(text, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.staging_create(p_batch text, p_check text, p_campaign text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'warning'
+    AS $_$
+DECLARE
+  v_table text := tokenctl.staging_table(p_batch);
+  v_parts integer := tokenctl.partition_count();
+BEGIN
+  EXECUTE 'DROP TABLE IF EXISTS ' || v_table;
+  EXECUTE format($sql$
+    CREATE TABLE %s (
+      -- user_id first: the slice of a row is told from it alone, without reading on.
+      user_id         text COLLATE "C" NOT NULL,
+      line            bigint NOT NULL,
+      amount          bigint NOT NULL,
+      kind            text COLLATE "C" NOT NULL,
+      reason          text COLLATE "C" NOT NULL,
+      note            text,
+      ticket          text COLLATE "C",
+      idempotency_key text COLLATE "C" NOT NULL,
+      campaign        text COLLATE "C" DEFAULT %L,
+      reverses_seq    bigint,
+      CONSTRAINT staged_rows CHECK (%s)
+    ) PARTITION BY HASH (user_id) $sql$, v_table, p_campaign, p_check);
+  FOR i IN 0 .. v_parts - 1 LOOP
+    EXECUTE format('CREATE UNLOGGED TABLE tokenctl_staging.%I PARTITION OF %s FOR VALUES WITH (MODULUS %s, REMAINDER %s) WITH (autovacuum_enabled = off)',
+      'batch_' || p_batch || '_' || i, v_table, v_parts, i);
+  END LOOP;
+END
+$_$;
+
+
+ALTER FUNCTION tokenctl.staging_create(p_batch text, p_check text, p_campaign text) OWNER TO tokenctl_owner;
+
+--
+-- Name: staging_part(text, integer); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.staging_part(p_batch text, p_part integer) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  RETURN format('tokenctl_staging.%I', 'batch_' || p_batch || '_' || p_part);
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.staging_part(p_batch text, p_part integer) OWNER TO tokenctl_owner;
+
+--
+-- Name: staging_table(text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.staging_table(p_batch text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  RETURN format('tokenctl_staging.%I', 'batch_' || p_batch);
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.staging_table(p_batch text) OWNER TO tokenctl_owner;
+
+--
+-- Name: sum_tokens(bigint); Type: AGGREGATE; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE AGGREGATE tokenctl.sum_tokens(bigint) (
+    SFUNC = int8pl,
+    STYPE = bigint,
+    INITCOND = '0'
+);
+
+
+ALTER AGGREGATE tokenctl.sum_tokens(bigint) OWNER TO tokenctl_owner;
+
+--
+-- Name: audit_log; Type: TABLE; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TABLE tokenctl.audit_log (
+    audit_id bigint NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    operator text NOT NULL COLLATE pg_catalog."C",
+    claimed_by text NOT NULL COLLATE pg_catalog."C",
+    request_id text NOT NULL COLLATE pg_catalog."C",
+    action text NOT NULL COLLATE pg_catalog."C",
+    outcome text NOT NULL COLLATE pg_catalog."C",
+    subject text COLLATE pg_catalog."C",
+    arguments jsonb DEFAULT '{}'::jsonb NOT NULL
+);
+
+
+ALTER TABLE tokenctl.audit_log OWNER TO tokenctl_owner;
+
+--
+-- Name: audit_log_audit_id_seq; Type: SEQUENCE; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+ALTER TABLE tokenctl.audit_log ALTER COLUMN audit_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME tokenctl.audit_log_audit_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+
+--
+-- Name: schema_functions; Type: TABLE; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TABLE tokenctl.schema_functions (
+    name text NOT NULL,
+    checksum text NOT NULL,
+    applied_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+
+ALTER TABLE tokenctl.schema_functions OWNER TO tokenctl_owner;
+
+--
+-- Name: schema_migrations; Type: TABLE; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TABLE tokenctl.schema_migrations (
+    version integer NOT NULL,
+    name text NOT NULL,
+    checksum text NOT NULL,
+    applied_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    applied_by text DEFAULT SESSION_USER NOT NULL
+);
+
+
+ALTER TABLE tokenctl.schema_migrations OWNER TO tokenctl_owner;
+
+--
+-- Name: token_accounts; Type: TABLE; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TABLE tokenctl.token_accounts (
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    balance bigint DEFAULT 0 NOT NULL,
+    last_seq bigint DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT balance_range CHECK (((balance >= 0) AND (balance <= '9007199254740991'::bigint))),
+    CONSTRAINT last_seq_range CHECK ((last_seq >= 0)),
+    CONSTRAINT user_id_form CHECK (((user_id ~ '^[A-Za-z0-9._:@][A-Za-z0-9._:@-]*$'::text) AND (length(user_id) <= 128)))
+)
+PARTITION BY HASH (user_id);
+
+
+ALTER TABLE tokenctl.token_accounts OWNER TO tokenctl_owner;
+
+--
+-- Name: token_funds; Type: VIEW; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE VIEW tokenctl.token_funds AS
+ SELECT kind AS fund,
+    (- sum(amount)) AS balance,
+    count(*) AS entries
+   FROM tokenctl.token_transactions
+  GROUP BY kind;
+
+
+ALTER VIEW tokenctl.token_funds OWNER TO tokenctl_owner;
+
+--
+-- Name: token_holds; Type: TABLE; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TABLE tokenctl.token_holds (
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    hold_id text NOT NULL COLLATE pg_catalog."C",
+    amount bigint NOT NULL,
+    state text DEFAULT 'open'::text NOT NULL COLLATE pg_catalog."C",
+    expires_at timestamp with time zone NOT NULL,
+    purpose text NOT NULL COLLATE pg_catalog."C",
+    idempotency_key text NOT NULL COLLATE pg_catalog."C",
+    captured_seq bigint,
+    operator text NOT NULL COLLATE pg_catalog."C",
+    claimed_by text NOT NULL COLLATE pg_catalog."C",
+    request_id text NOT NULL COLLATE pg_catalog."C",
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    settled_at timestamp with time zone,
+    CONSTRAINT hold_amount_range CHECK (((amount >= 1) AND (amount <= '9007199254740991'::bigint))),
+    CONSTRAINT hold_captured_paired CHECK (((state = 'captured'::text) = (captured_seq IS NOT NULL))),
+    CONSTRAINT hold_settled_paired CHECK (((state = 'open'::text) = (settled_at IS NULL))),
+    CONSTRAINT hold_state_known CHECK ((state = ANY (ARRAY['open'::text, 'captured'::text, 'released'::text])))
+)
+PARTITION BY HASH (user_id);
+
+
+ALTER TABLE tokenctl.token_holds OWNER TO tokenctl_owner;
+
+--
+-- Name: audit_log audit_log_pkey; Type: CONSTRAINT; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+ALTER TABLE ONLY tokenctl.audit_log
+    ADD CONSTRAINT audit_log_pkey PRIMARY KEY (audit_id);
+
+
+--
+-- Name: token_holds hold_key_once; Type: CONSTRAINT; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+ALTER TABLE ONLY tokenctl.token_holds
+    ADD CONSTRAINT hold_key_once UNIQUE (user_id, idempotency_key);
+
+
+--
+-- Name: token_transactions idempotency_key_once; Type: CONSTRAINT; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+ALTER TABLE ONLY tokenctl.token_transactions
+    ADD CONSTRAINT idempotency_key_once UNIQUE (user_id, idempotency_key);
+
+
+--
+-- Name: import_batches import_batches_pkey; Type: CONSTRAINT; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+ALTER TABLE ONLY tokenctl.import_batches
+    ADD CONSTRAINT import_batches_pkey PRIMARY KEY (batch_id);
+
+
+--
+-- Name: import_lanes import_lanes_pkey; Type: CONSTRAINT; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+ALTER TABLE ONLY tokenctl.import_lanes
+    ADD CONSTRAINT import_lanes_pkey PRIMARY KEY (batch_id, part, slice);
+
+
+--
+-- Name: schema_functions schema_functions_pkey; Type: CONSTRAINT; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+ALTER TABLE ONLY tokenctl.schema_functions
+    ADD CONSTRAINT schema_functions_pkey PRIMARY KEY (name);
+
+
+--
+-- Name: schema_migrations schema_migrations_pkey; Type: CONSTRAINT; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+ALTER TABLE ONLY tokenctl.schema_migrations
+    ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
+
+
+--
+-- Name: token_accounts token_accounts_pkey; Type: CONSTRAINT; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+ALTER TABLE ONLY tokenctl.token_accounts
+    ADD CONSTRAINT token_accounts_pkey PRIMARY KEY (user_id);
+
+
+--
+-- Name: token_holds token_holds_pkey; Type: CONSTRAINT; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+ALTER TABLE ONLY tokenctl.token_holds
+    ADD CONSTRAINT token_holds_pkey PRIMARY KEY (user_id, hold_id);
+
+
+--
+-- Name: token_transactions token_transactions_pkey; Type: CONSTRAINT; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+ALTER TABLE ONLY tokenctl.token_transactions
+    ADD CONSTRAINT token_transactions_pkey PRIMARY KEY (user_id, seq);
+
+
+--
+-- Name: holds_open; Type: INDEX; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE INDEX holds_open ON ONLY tokenctl.token_holds USING btree (user_id) INCLUDE (amount, expires_at) WHERE (state = 'open'::text);
+
+
+--
+-- Name: import_batches_reverses; Type: INDEX; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE INDEX import_batches_reverses ON tokenctl.import_batches USING btree (reverses_batch) WHERE (reverses_batch IS NOT NULL);
+
+
+--
+-- Name: reversed_once; Type: INDEX; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE UNIQUE INDEX reversed_once ON ONLY tokenctl.token_transactions USING btree (user_id, reverses_seq) WHERE (reverses_seq IS NOT NULL);
+
+
+--
+-- Name: audit_log append_only; Type: TRIGGER; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON tokenctl.audit_log FOR EACH ROW EXECUTE FUNCTION tokenctl.refuse_change();
+
+ALTER TABLE tokenctl.audit_log ENABLE ALWAYS TRIGGER append_only;
+
+
+--
+-- Name: token_transactions append_only; Type: TRIGGER; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON tokenctl.token_transactions FOR EACH ROW EXECUTE FUNCTION tokenctl.refuse_change();
+
+ALTER TABLE tokenctl.token_transactions ENABLE ALWAYS TRIGGER append_only;
+
+
+--
+-- Name: token_accounts never_deleted; Type: TRIGGER; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TRIGGER never_deleted BEFORE DELETE ON tokenctl.token_accounts FOR EACH ROW EXECUTE FUNCTION tokenctl.refuse_change();
+
+ALTER TABLE tokenctl.token_accounts ENABLE ALWAYS TRIGGER never_deleted;
+
+
+--
+-- Name: audit_log never_truncated; Type: TRIGGER; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TRIGGER never_truncated BEFORE TRUNCATE ON tokenctl.audit_log FOR EACH STATEMENT EXECUTE FUNCTION tokenctl.refuse_change();
+
+ALTER TABLE tokenctl.audit_log ENABLE ALWAYS TRIGGER never_truncated;
+
+
+--
+-- Name: token_accounts never_truncated; Type: TRIGGER; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TRIGGER never_truncated BEFORE TRUNCATE ON tokenctl.token_accounts FOR EACH STATEMENT EXECUTE FUNCTION tokenctl.refuse_change();
+
+ALTER TABLE tokenctl.token_accounts ENABLE ALWAYS TRIGGER never_truncated;
+
+
+--
+-- Name: token_transactions never_truncated; Type: TRIGGER; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TRIGGER never_truncated BEFORE TRUNCATE ON tokenctl.token_transactions FOR EACH STATEMENT EXECUTE FUNCTION tokenctl.refuse_change();
+
+ALTER TABLE tokenctl.token_transactions ENABLE ALWAYS TRIGGER never_truncated;
+
+
+--
+-- Name: import_batches import_batches_reverses_batch_fkey; Type: FK CONSTRAINT; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+ALTER TABLE ONLY tokenctl.import_batches
+    ADD CONSTRAINT import_batches_reverses_batch_fkey FOREIGN KEY (reverses_batch) REFERENCES tokenctl.import_batches(batch_id);
+
+
+--
+-- Name: import_lanes import_lanes_batch_id_fkey; Type: FK CONSTRAINT; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+ALTER TABLE ONLY tokenctl.import_lanes
+    ADD CONSTRAINT import_lanes_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES tokenctl.import_batches(batch_id) ON DELETE CASCADE;
+
+
+--
+-- Name: SCHEMA tokenctl; Type: ACL; Schema: -; Owner: tokenctl_owner
+--
+
+GRANT USAGE ON SCHEMA tokenctl TO tokenctl_reader;
+
+
+--
+-- Name: SCHEMA tokenctl_staging; Type: ACL; Schema: -; Owner: tokenctl_owner
+--
+
+GRANT USAGE ON SCHEMA tokenctl_staging TO tokenctl_batch;
+
+
+--
+-- Name: FUNCTION audit(p_claimed_by text, p_request_id text, p_action text, p_outcome text, p_subject text, p_arguments jsonb); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.audit(p_claimed_by text, p_request_id text, p_action text, p_outcome text, p_subject text, p_arguments jsonb) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION batch_is_reversed(p_batch text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.batch_is_reversed(p_batch text) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION effective_reversal(p_user_id text, p_seq bigint); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.effective_reversal(p_user_id text, p_seq bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.effective_reversal(p_user_id text, p_seq bigint) TO tokenctl_reader;
+
+
+--
+-- Name: FUNCTION grant_key_v1(p_user_id text, p_amount bigint, p_reason text, p_ticket text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.grant_key_v1(p_user_id text, p_amount bigint, p_reason text, p_ticket text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.grant_key_v1(p_user_id text, p_amount bigint, p_reason text, p_ticket text) TO tokenctl_reader;
+
+
+--
+-- Name: FUNCTION held_tokens(p_user_id text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.held_tokens(p_user_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.held_tokens(p_user_id text) TO tokenctl_reader;
+
+
+--
+-- Name: TABLE import_lanes; Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+GRANT SELECT ON TABLE tokenctl.import_lanes TO tokenctl_reader;
+
+
+--
+-- Name: FUNCTION import_apply_v1(p_batch text, p_part integer, p_slice integer, p_request_id text, p_claimed_by text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.import_apply_v1(p_batch text, p_part integer, p_slice integer, p_request_id text, p_claimed_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.import_apply_v1(p_batch text, p_part integer, p_slice integer, p_request_id text, p_claimed_by text) TO tokenctl_batch;
+
+
+--
+-- Name: FUNCTION import_begin_v1(p_batch text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.import_begin_v1(p_batch text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.import_begin_v1(p_batch text) TO tokenctl_batch;
+
+
+--
+-- Name: TABLE import_batches; Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+GRANT SELECT ON TABLE tokenctl.import_batches TO tokenctl_reader;
+
+
+--
+-- Name: FUNCTION import_close_v1(p_batch text, p_rows_read bigint, p_rejected bigint, p_duplicate bigint); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.import_close_v1(p_batch text, p_rows_read bigint, p_rejected bigint, p_duplicate bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.import_close_v1(p_batch text, p_rows_read bigint, p_rejected bigint, p_duplicate bigint) TO tokenctl_batch;
+
+
+--
+-- Name: FUNCTION import_demand_lock(p_batch text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.import_demand_lock(p_batch text) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION import_findings_v1(p_batch text, p_part integer, p_known_only boolean); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.import_findings_v1(p_batch text, p_part integer, p_known_only boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.import_findings_v1(p_batch text, p_part integer, p_known_only boolean) TO tokenctl_batch;
+
+
+--
+-- Name: FUNCTION import_lock_v1(p_batch text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.import_lock_v1(p_batch text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.import_lock_v1(p_batch text) TO tokenctl_support;
+GRANT ALL ON FUNCTION tokenctl.import_lock_v1(p_batch text) TO tokenctl_batch;
+
+
+--
+-- Name: FUNCTION import_open_v1(p_batch text, p_file_name text, p_sha256 text, p_size bigint, p_options jsonb, p_slices integer, p_request_id text, p_claimed_by text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.import_open_v1(p_batch text, p_file_name text, p_sha256 text, p_size bigint, p_options jsonb, p_slices integer, p_request_id text, p_claimed_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.import_open_v1(p_batch text, p_file_name text, p_sha256 text, p_size bigint, p_options jsonb, p_slices integer, p_request_id text, p_claimed_by text) TO tokenctl_support;
+GRANT ALL ON FUNCTION tokenctl.import_open_v1(p_batch text, p_file_name text, p_sha256 text, p_size bigint, p_options jsonb, p_slices integer, p_request_id text, p_claimed_by text) TO tokenctl_batch;
+
+
+--
+-- Name: FUNCTION import_own(p_batch text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.import_own(p_batch text) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION import_plan_v1(p_batch text, p_part integer, p_known_only boolean, p_drop boolean); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.import_plan_v1(p_batch text, p_part integer, p_known_only boolean, p_drop boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.import_plan_v1(p_batch text, p_part integer, p_known_only boolean, p_drop boolean) TO tokenctl_batch;
+
+
+--
+-- Name: FUNCTION import_reap(); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.import_reap() FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION import_seal_v1(p_batch text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.import_seal_v1(p_batch text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.import_seal_v1(p_batch text) TO tokenctl_batch;
+
+
+--
+-- Name: FUNCTION may_post(p_kind text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.may_post(p_kind text) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION partition_count(); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.partition_count() FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.partition_count() TO tokenctl_reader;
+
+
+--
+-- Name: FUNCTION post_one(p_user_id text, p_kind text, p_amount bigint, p_reason text, p_note text, p_ticket text, p_campaign text, p_key text, p_reverses_seq bigint, p_request_id text, p_claimed_by text, p_new_user boolean); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.post_one(p_user_id text, p_kind text, p_amount bigint, p_reason text, p_note text, p_ticket text, p_campaign text, p_key text, p_reverses_seq bigint, p_request_id text, p_claimed_by text, p_new_user boolean) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION post_set(p_part integer, p_source text, p_users bigint, p_reversal boolean, p_batch text, p_request_id text, p_claimed_by text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.post_set(p_part integer, p_source text, p_users bigint, p_reversal boolean, p_batch text, p_request_id text, p_claimed_by text) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION post_sorted(lane tokenctl.import_lanes, p_source text, p_reversal boolean, p_request_id text, p_claimed_by text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.post_sorted(lane tokenctl.import_lanes, p_source text, p_reversal boolean, p_request_id text, p_claimed_by text) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION post_v1(p_user_id text, p_kind text, p_amount bigint, p_reason text, p_note text, p_ticket text, p_campaign text, p_key text, p_request_id text, p_claimed_by text, p_new_user boolean); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.post_v1(p_user_id text, p_kind text, p_amount bigint, p_reason text, p_note text, p_ticket text, p_campaign text, p_key text, p_request_id text, p_claimed_by text, p_new_user boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.post_v1(p_user_id text, p_kind text, p_amount bigint, p_reason text, p_note text, p_ticket text, p_campaign text, p_key text, p_request_id text, p_claimed_by text, p_new_user boolean) TO tokenctl_support;
+GRANT ALL ON FUNCTION tokenctl.post_v1(p_user_id text, p_kind text, p_amount bigint, p_reason text, p_note text, p_ticket text, p_campaign text, p_key text, p_request_id text, p_claimed_by text, p_new_user boolean) TO tokenctl_batch;
+
+
+--
+-- Name: TABLE token_transactions; Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+GRANT SELECT ON TABLE tokenctl.token_transactions TO tokenctl_reader;
+
+
+--
+-- Name: FUNCTION receipt_of(p_entry tokenctl.token_transactions); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.receipt_of(p_entry tokenctl.token_transactions) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION refuse_change(); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.refuse_change() FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION reversal_missing_v1(p_batch text, p_part integer); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.reversal_missing_v1(p_batch text, p_part integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.reversal_missing_v1(p_batch text, p_part integer) TO tokenctl_batch;
+
+
+--
+-- Name: FUNCTION reversal_open_v1(p_batch text, p_reverses text, p_reason text, p_note text, p_ticket text, p_slices integer, p_request_id text, p_claimed_by text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_reason text, p_note text, p_ticket text, p_slices integer, p_request_id text, p_claimed_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_reason text, p_note text, p_ticket text, p_slices integer, p_request_id text, p_claimed_by text) TO tokenctl_support;
+GRANT ALL ON FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_reason text, p_note text, p_ticket text, p_slices integer, p_request_id text, p_claimed_by text) TO tokenctl_batch;
+
+
+--
+-- Name: FUNCTION reverse_v1(p_user_id text, p_seq bigint, p_reason text, p_note text, p_ticket text, p_key text, p_request_id text, p_claimed_by text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.reverse_v1(p_user_id text, p_seq bigint, p_reason text, p_note text, p_ticket text, p_key text, p_request_id text, p_claimed_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.reverse_v1(p_user_id text, p_seq bigint, p_reason text, p_note text, p_ticket text, p_key text, p_request_id text, p_claimed_by text) TO tokenctl_support;
+GRANT ALL ON FUNCTION tokenctl.reverse_v1(p_user_id text, p_seq bigint, p_reason text, p_note text, p_ticket text, p_key text, p_request_id text, p_claimed_by text) TO tokenctl_batch;
+
+
+--
+-- Name: FUNCTION reversible(); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.reversible() FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION slice_of(p_slices integer); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.slice_of(p_slices integer) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION staging_create(p_batch text, p_check text, p_campaign text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.staging_create(p_batch text, p_check text, p_campaign text) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION staging_part(p_batch text, p_part integer); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.staging_part(p_batch text, p_part integer) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION staging_table(p_batch text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.staging_table(p_batch text) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION sum_tokens(bigint); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.sum_tokens(bigint) FROM PUBLIC;
+
+
+--
+-- Name: TABLE audit_log; Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+GRANT SELECT ON TABLE tokenctl.audit_log TO tokenctl_admin;
+
+
+--
+-- Name: TABLE schema_functions; Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+GRANT SELECT ON TABLE tokenctl.schema_functions TO tokenctl_reader;
+
+
+--
+-- Name: TABLE schema_migrations; Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+GRANT SELECT ON TABLE tokenctl.schema_migrations TO tokenctl_reader;
+
+
+--
+-- Name: TABLE token_accounts; Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+GRANT SELECT ON TABLE tokenctl.token_accounts TO tokenctl_reader;
+
+
+--
+-- Name: TABLE token_funds; Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+GRANT SELECT ON TABLE tokenctl.token_funds TO tokenctl_reader;
+
+
+--
+-- Name: TABLE token_holds; Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+GRANT SELECT ON TABLE tokenctl.token_holds TO tokenctl_reader;
+
+
+--
+-- PostgreSQL database dump complete
+--
+
+\unrestrict tokenctl
