@@ -41,6 +41,7 @@ class Output:
         self._stdout_tty = _is_terminal(sys.stdout)
         self._stderr_tty = _is_terminal(sys.stderr)
         self.form = form or ("table" if self._stdout_tty else "tsv")
+        self._asked_for = form is not None
         self.quiet = quiet
         self._can_ask = self._stderr_tty and _is_terminal(sys.stdin) and not no_input
         self._color = (self._stdout_tty or force_color) and not no_color
@@ -65,7 +66,12 @@ class Output:
         return self.form in ("json", "jsonl")
 
     def result(self, view: View) -> None:
-        """Print a result in the chosen format. Raises OutputFailed when it cannot be written."""
+        """Print a result in the chosen format; of a change nothing with --quiet, unless a format was asked for.
+
+        Raises OutputFailed when it cannot be written.
+        """
+        if self.quiet and self.committed and not self._asked_for:
+            return
         if self.form in ("json", "jsonl"):
             self._write(self._json(view))
         elif self.form == "value":
@@ -74,7 +80,7 @@ class Output:
             self._write(view.value + "\n")
         elif self.form == "tsv":
             self._write("".join("\t".join(map(for_programs, row)) + "\n" for row in view.table.rows))
-        elif not (self.quiet and self.committed):
+        else:
             self._write(self._table(view))
 
     def say(self, line: str, *, mark: str = "▸") -> None:
@@ -129,7 +135,7 @@ class Output:
         """Have a number typed; raises LimitNotConfirmed unless it is the same."""
         answer = self._ask(f"To proceed, type the {what}: ").strip().replace(",", "")
         if answer != str(number):
-            raise LimitNotConfirmed(f"'{text.clean(answer)}' is not {number}; nothing was changed")
+            raise LimitNotConfirmed(f"'{answer}' is not {number}; nothing was changed")
 
     @contextlib.contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -145,7 +151,7 @@ class Output:
     def _ask(self, prompt: str) -> str:
         if not self._can_ask:
             raise ConfirmationMissing("nobody can answer a question here", hint="add --yes")
-        sys.stderr.write(text.plain(prompt, sys.stderr.encoding or "ascii"))
+        sys.stderr.write(text.plain(text.clean(prompt), sys.stderr.encoding or "ascii"))
         sys.stderr.flush()
         answer = sys.stdin.readline()
         if not answer:
@@ -191,7 +197,8 @@ class Output:
 
     def _talk(self, line: str) -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody is left to tell
-            sys.stderr.write(text.plain(line, sys.stderr.encoding or "ascii") + "\n")
+            # Cleaned here, because talk and errors repeat what the ledger and its users wrote.
+            sys.stderr.write(text.plain(text.clean(line), sys.stderr.encoding or "ascii") + "\n")
             sys.stderr.flush()
 
 

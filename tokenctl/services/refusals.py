@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tokenctl import errors
+from tokenctl.grantfile.display import clean
 from tokenctl.models import Receipt
 from tokenctl.services import balances
 from tokenctl.storage.ledger import Ledger
@@ -22,7 +23,7 @@ def refusal(ledger: Ledger, receipt: Receipt, *, ledger_name: str, asked: str) -
                 hint="tokenctl balance shows if the user exists",
             )
         case "conflict":
-            key = f"key {receipt.idempotency_key} of {receipt.user_id}"
+            key = f"key {clean(receipt.idempotency_key or '?')} of {receipt.user_id}"
             return errors.KeyConflict(
                 f"{key} was used for {_was(receipt)}; asked for now: {asked}",
                 hint="nothing was changed; use another --idempotency-key if both are meant",
@@ -65,4 +66,5 @@ def _was(receipt: Receipt) -> str:
     extras = [f"ticket {receipt.ticket}"] if receipt.ticket else []
     extras += [f"campaign {receipt.campaign}"] if receipt.campaign else []
     about = ", ".join([f"{receipt.amount:+,} {receipt.reason}", *extras])
-    return f"{receipt.name} ({about}; {when} by {receipt.operator})"
+    # Cleaned: a newline in a campaign would pass for a line of ours.
+    return clean(f"{receipt.name} ({about}; {when} by {receipt.operator})")
