@@ -108,10 +108,12 @@ def load(environ: Mapping[str, str], flags: Flags) -> Settings:
     timeout, timeout_origin = _timeout(env, flags, values, origins)
     form, form_origin = _first(flags.format, "flag", env, "TOKENCTL_FORMAT", {}, "format", {}, None)
     if form is not None and form not in _FORMATS:
-        raise UsageError(f"'{form}' ({form_origin}) is not a format", hint=f"one of {', '.join(_FORMATS)}")
+        wrong = UsageError if form_origin == "flag" else ConfigError
+        raise wrong(f"'{form}' ({form_origin}) is not a format", hint=f"one of {', '.join(_FORMATS)}")
     request_id = flags.request_id or env.get("TOKENCTL_REQUEST_ID")
     if request_id and not _REQUEST_ID.fullmatch(request_id):
-        raise UsageError("a request id has 1 to 128 of the characters A-Z a-z 0-9 . _ : @ / -")
+        wrong, where = (UsageError, "flag") if flags.request_id else (ConfigError, "env:TOKENCTL_REQUEST_ID")
+        raise wrong(f"a request id ({where}) has 1 to 128 of the characters A-Z a-z 0-9 . _ : @ / -")
     origins |= {
         "profile": profile_origin,
         "database": database.origin,
@@ -279,7 +281,8 @@ def _read(path: Path, *, required: bool) -> dict[str, Any]:
         if (why := _judge(key, value, values))
     ]
     if mistakes:
-        raise ConfigError("\n".join(mistakes), hint="CONTRIBUTING.md and the README list the keys")
+        heading = [f"{len(mistakes)} mistakes in the configuration"] if len(mistakes) > 1 else []
+        raise ConfigError("\n".join([*heading, *mistakes]), hint="CONTRIBUTING.md and the README list the keys")
     return values
 
 
@@ -293,7 +296,9 @@ def _flatten(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
 
 def _judge(key: str, value: Any, values: dict[str, Any]) -> str | None:
     """Keep a good value; say what is wrong with a bad one."""
-    pattern = re.sub(r"^profiles\.[^.]+\.", "profiles.*.", key)
+    pattern = re.sub(r"^profiles\.[^.]+", "profiles.*", key)
+    if value == {} and any(known.startswith(f"{pattern}.") for known in _KEYS):
+        return None  # a section whose keys are all commented out
     wanted = _KEYS.get(pattern)
     if wanted is None:
         import difflib
