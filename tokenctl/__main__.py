@@ -15,12 +15,23 @@ from collections.abc import Sequence
 def run() -> None:
     """The installed command: `main` on the process's arguments, ending as the shell expects."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback for a Ctrl-C during imports
+    _fill_standard_streams()
     code = main(sys.argv[1:])
     if code in (130, 143):  # die of the signal itself, so that shells and scripts stop too
         number = signal.SIGINT if code == 130 else signal.SIGTERM  # noqa: PLR2004 — 128 + SIGINT
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
     sys.exit(code)
+
+
+def _fill_standard_streams() -> None:
+    """Open the standard streams that are closed, or the database's socket would get their numbers.
+
+    Python has decided by now that they are closed, so that is still told.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 — 0, 1 and 2 are the standard streams
+        os.set_inheritable(number, True)  # noqa: FBT003 — it takes no keyword
+    os.close(number)
 
 
 def main(argv: Sequence[str]) -> int:
