@@ -58,7 +58,8 @@ def _from_stdin() -> list[str]:
 
     if sys.stdin is None or sys.stdin.isatty():
         raise NoInput("'-' reads user ids from standard input, which is a terminal", hint="pipe them in, one a line")
-    lines = [line.strip() for line in sys.stdin]
+    # As bytes: what is no UTF-8 is told like every other bad id, with its line.
+    lines = [line.decode("utf-8", "backslashreplace").strip() for line in sys.stdin.buffer]
     return [_checked(line, f"<stdin>:{number}") for number, line in enumerate(lines, 1) if line]
 
 

@@ -39,8 +39,8 @@ class StrictCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse, and refuse what is ambiguous."""
-        if "--help" not in args and "-h" not in args:
-            _, _, order = self.make_parser(ctx).parse_args(list(args))
+        values, _, order = self.make_parser(ctx).parse_args(list(args))
+        if not values.get("help"):  # as the parser sees it: a note may well be "-h"
             given = Counter(p.opts[0] for p in order if p.param_type_name == "option")
             for name, times in given.items():
                 if times > 1:

@@ -50,7 +50,7 @@ def _fail(argv: Sequence[str], state: State, error: TokenctlError) -> int:
 
     output = state.output or Output(form=_form(argv, state.environ))
     output.error(error, request_id=state.request_id)
-    if state.debug:
+    if state.debug and sys.stderr is not None:
         # Without the messages: those of drivers may hold values and passwords.
         traceback.print_tb(sys.exc_info()[2])
         cause: BaseException | None = error.__cause__
@@ -66,7 +66,9 @@ def _usage(error: typer.TyperException) -> UsageError:
     message = re.sub(r"^Invalid value for '?([^':]+)'?: ", r"\1: ", error.format_message())
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "tokenctl"
-    return UsageError(message[0].lower() + message[1:] if message else "wrong usage", hint=f"{path} --help")
+    if message[1:2].islower():  # a sentence; names such as USER stay as they are
+        message = message[0].lower() + message[1:]
+    return UsageError(message or "wrong usage", hint=f"{path} --help")
 
 
 def _form(argv: Sequence[str], environ: dict[str, str]) -> str | None:

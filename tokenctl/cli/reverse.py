@@ -64,6 +64,8 @@ def _reverse(
             "name a transaction (USER:SEQ) or a batch (--batch ID), one of them",
             hint="tokenctl reverse --help",
         )
+    if batch is not None and idempotency_key is not None:
+        raise UsageError("a batch's reversal needs no key: it is done once", hint="leave --idempotency-key out")
     check_reason(reason, run.settings)
     if not dry_run:
         run.output.require_answer("--yes", given=yes)
@@ -72,8 +74,6 @@ def _reverse(
         user, seq = forms.split_transaction(transaction)
         _one(run, Reversal(user, seq, reason, note, ticket, idempotency_key), dry_run=dry_run, yes=yes)
     elif batch is not None:
-        if idempotency_key is not None:
-            raise UsageError("a batch's reversal needs no key: it is done once", hint="leave --idempotency-key out")
         _batch(run, batch, reason, note, ticket, dry_run=dry_run, yes=yes)
 
 
@@ -135,6 +135,11 @@ def _batch(
         raise Refused(
             f"{done.refused:,} transactions were not reversed: their users spent the tokens meanwhile",
             hint="the same command reverses the rest when they have the tokens",
+        )
+    if done.conflicting:
+        raise Refused(
+            f"{done.conflicting:,} transactions were not reversed: another entry has their key, reverse:SEQ",
+            hint="reverse them one by one with --idempotency-key",
         )
 
 
