@@ -1,0 +1,78 @@
+"""Every block of the README is run, or read, as it stands; `make test`, which runs this, aside."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.pg import LedgerDB
+from tokenctl.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+BLOCKS = re.findall(r"^```(?:\w*)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+#: What stands for something that only the reader has.
+TEST_DATABASE = "postgresql://ops@db.example.org/tokens"
+
+
+def _block(beginning: str) -> str:
+    (found,) = (block for block in BLOCKS if block.startswith(beginning))
+    return found
+
+
+def _shell(script: str, home: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a block in bash, as typed at the top of the checkout, with the tests' own tokenctl in PATH."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    clean = {"PATH": path, "HOME": str(home), **environ}
+    return subprocess.run(
+        ["bash", "-euc", script], cwd=ROOT, env=clean, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def test_every_block_is_known_here() -> None:
+    assert [block.splitlines()[0] for block in BLOCKS] == [
+        "make demo",
+        ". .demo/env",
+        "make test",
+        "user_id,amount,reason,idempotency_key,note,ticket",
+        "export TOKENCTL_DATABASE_URL=" + TEST_DATABASE,
+    ]
+
+
+def test_the_demo_and_what_follows_it(home: Path) -> None:
+    first = _shell(_block("make demo"), home)
+    assert first.returncode == 0, first.stderr
+    assert "u_30873" in first.stdout
+    by_hand = _shell(_block(". .demo/env") + "tokenctl db stop -q\n", home)
+    assert by_hand.returncode == 0, by_hand.stderr
+    assert by_hand.stdout.startswith("u_30873\t")
+
+
+def test_the_grant_file_can_be_imported(ledger_db: LedgerDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "readme.csv"
+    file.write_text(_block("user_id,amount"))
+    monkeypatch.setenv("TOKENCTL_DATABASE_URL", ledger_db.conninfo("batch1"))
+    assert main(["batch-import", str(file), "--yes", "-q"]) == 0
+    assert ledger_db.rows("SELECT user_id, amount, ticket FROM tokenctl.token_transactions") == [
+        ("u_30873", 50, "48711")
+    ]
+
+
+def test_a_database_of_ones_own(ledger_db: LedgerDB, home: Path) -> None:
+    ledger_db.rows("DROP SCHEMA tokenctl, tokenctl_staging CASCADE")
+    script = _block("export TOKENCTL_DATABASE_URL").replace(TEST_DATABASE, f"'{ledger_db.conninfo('postgres')}'")
+    done = _shell(script, home)
+    assert done.returncode == 0, done.stderr
+    assert ledger_db.rows("SELECT max(version) FROM tokenctl.schema_migrations") == [(1,)]
+
+
+def test_every_command_in_the_table_exists() -> None:
+    text = (ROOT / "README.md").read_text()
+    words = {line.split("`tokenctl ")[1].split()[0] for line in text.splitlines() if line.startswith("| `tokenctl ")}
+    assert words == {"balance", "grant-bonus", "batch-import", "reverse", "db"}
+    for word in words:
+        assert main([word, "--help"]) == 0
