@@ -67,6 +67,8 @@ class Runtime:
             conninfo,
             application_name=self._operation.application_name,
             timeout_s=self._settings.timeout_s,
+            # A limit set for all commands must not end a long import half way; a flag means what it says.
+            each_step=self._operation.name == "batch-import" and self._settings.origins["timeout"] != "flag",
             revive=revive,
         )
         self._closing.callback(database.close)

@@ -109,7 +109,9 @@ def _work(run: Run, file: str, wanted: ImportOptions, *, dry_run: bool, yes: boo
         if dry_run:
             return work.planned()
         _confirm(run, work, yes=yes)
+        run.output.unfinished = f"batch {work.batch_id} is half done, and the same command finishes it"
         report = work.apply(progress=run.output.progress)
+        run.output.unfinished = None
         run.output.committed = f"batch {report.batch_id}, {report.batch.applied if report.batch else 0:,} rows"
         return report
 

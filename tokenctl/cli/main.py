@@ -32,6 +32,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         code = app(list(argv), prog_name="tokenctl", standalone_mode=False, obj=state)
     except (KeyboardInterrupt, Terminated) as stop:
+        if state.output is not None and state.output.unfinished:
+            state.output.warn(f"tokenctl: interrupted; {state.output.unfinished}")
         return 143 if isinstance(stop, Terminated) else 130
     except PipeClosed as error:
         return error.exit_code

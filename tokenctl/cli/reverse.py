@@ -119,7 +119,9 @@ def _batch(
     except BaseException:
         reversals.give_up(opened)
         raise
+    run.output.unfinished = f"the reversal of batch {batch} is half done, and the same command finishes it"
     done = reversals.post_batch(opened, progress=run.output.progress)
+    run.output.unfinished = None
     run.output.committed = f"batch {done.batch_id} reverses {batch}, {done.applied:,} transactions"
     run.output.say(
         f"reversed batch {batch}: {done.applied:,} transactions, {-(done.applied_tokens or 0):,} tokens",

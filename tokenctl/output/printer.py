@@ -48,6 +48,8 @@ class Output:
         self._error_color = (self._stderr_tty or force_color) and not no_color
         #: Set once something is committed: from then on a failure to print must say so.
         self.committed: str | None = None
+        #: What to do when a signal comes now, because something is half done.
+        self.unfinished: str | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Output:

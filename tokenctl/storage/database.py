@@ -53,18 +53,19 @@ class Database:
         *,
         application_name: str,
         timeout_s: float | None,
+        each_step: bool = False,
         revive: Callable[[], str] | None = None,
     ) -> None:
         """Keep `conninfo`; `revive` starts and migrates the embedded server and answers its conninfo.
 
-        `timeout_s` bounds everything from now on, in seconds; None leaves it to the
-        server's own limits.
+        `timeout_s` bounds everything from now on, in seconds, or with `each_step` every
+        statement for itself; None leaves it to the server's own limits.
         """
         self._conninfo = conninfo
         self._application_name = application_name
         self._revive = revive
-        self._ends = None if timeout_s is None else time.monotonic() + timeout_s
         self._timeout_s = timeout_s
+        self._started = None if each_step else time.monotonic()
         self._main: Connection | None = None
         self._checked = False
 
@@ -149,7 +150,8 @@ class Database:
             ):
                 peer.shutdown(socket.SHUT_RDWR)
 
-        timer = None if self._ends is None else threading.Timer(max(self._ends - time.monotonic(), 0), cut)
+        left = self._left()
+        timer = None if left is None else threading.Timer(max(left, 0), cut)
         if timer is not None:
             timer.daemon = True
             timer.start()
@@ -163,13 +165,18 @@ class Database:
             if timer is not None:
                 timer.cancel()
 
+    def _left(self) -> float | None:
+        """Seconds until the deadline; None when there is none."""
+        if self._timeout_s is None:
+            return None
+        return self._timeout_s - (0 if self._started is None else time.monotonic() - self._started)
+
     def _connect(self) -> Connection:
         name = self._application_name[:63]
         try:
             given = libpq.conninfo_to_dict(self._conninfo)
             settings = {key: value for key, value in _DEFAULTS.items() if key not in given}
-            if self._ends is not None:
-                left = self._ends - time.monotonic()
+            if (left := self._left()) is not None:
                 if left <= 0:
                     raise TimedOut(f"out of time after {self._timeout_s:g} s")
                 settings["connect_timeout"] = max(2, min(CONNECT_TIMEOUT_S, int(left)))
