@@ -87,7 +87,6 @@ def _talk(run: Run, receipt: Receipt, *, derived: bool, dry_run: bool) -> None:
             f"granted {receipt.amount:,} tokens to {receipt.user_id}, balance {receipt.balance_after:,}",
             mark="✓",
         )
-        run.output.say(f"transaction {receipt.name}   undo: tokenctl reverse {receipt.name} --reason mistake", mark=" ")
 
 
 def register(app: typer.Typer) -> None:

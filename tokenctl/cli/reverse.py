@@ -90,7 +90,6 @@ def _one(run: Run, reversal: Reversal, *, dry_run: bool, yes: bool) -> None:
         receipt = reversals.post(run.runtime.ledger, keyed, ledger_name=name)
         run.output.committed = f"{receipt.name}, {receipt.amount:+,} tokens, reverses {reversal.user_id}:{reversal.seq}"
         run.output.say(f"reversed {reversal.user_id}:{reversal.seq}, balance {receipt.balance_after:,}", mark="✓")
-        run.output.say(f"transaction {receipt.name}   undo: tokenctl reverse {receipt.name} --reason mistake", mark=" ")
     elif receipt.replayed:
         run.output.warn(f"tokenctl: already reversed with this key: {receipt.name}; nothing was changed")
     else:
