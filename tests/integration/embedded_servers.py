@@ -44,7 +44,7 @@ class Farm:
 
     def folder(self) -> Path:
         """An empty folder that every user can pass through: pytest's own are closed, and long."""
-        folder = Path(tempfile.mkdtemp(prefix="tk-", dir="/tmp")).resolve()  # noqa: S108 (short, like a socket's path)
+        folder = Path(tempfile.mkdtemp(prefix="tk-", dir="/tmp")).resolve()
         folder.chmod(0o711)
         self._folders.append(folder)
         return folder
@@ -55,14 +55,6 @@ class Farm:
         paths = EmbeddedPaths(root, self.programs)
         server = EmbeddedServer(paths, system_root=root.parent / "system", namespaces=namespaces)
         self._servers.append(server)
-        return server
-
-    def copy_of(self, seed: EmbeddedServer) -> EmbeddedServer:
-        """A server with a copy of the data of `seed`, which is stopped; saves the time of an initdb."""
-        server = self.server()
-        data = server.status().data_dir
-        data.parent.mkdir(mode=0o700)
-        shutil.copytree(seed.status().data_dir, data, symlinks=True)
         return server
 
     def close(self) -> None:
@@ -102,45 +94,64 @@ def answers(server: EmbeddedServer) -> bool:
         return conn.execute("SELECT current_database()").fetchone() == ("tokenctl",)
 
 
-def starter(server_root: Path, programs: Path | None = None, *, uid: int | None = None) -> subprocess.Popen[str]:
-    """A process that says `imported`, waits for a line, runs ensure_running and says what became of it.
+class Other:
+    """Another process with a server object for `root`, which calls what it is told."""
 
-    Without HOME or any other variable. With `uid` it becomes that user after its imports.
-    """
-    source = f"""
-import os, pathlib, sys
-from tokenctl.errors import TokenctlError
-from tokenctl.storage.embedded import EmbeddedPaths, EmbeddedServer
-if {uid!r}:
-    os.setgroups([]), os.setgid({uid!r}), os.setuid({uid!r})
-programs = {str(programs) if programs else None!r}
-server = EmbeddedServer(EmbeddedPaths(pathlib.Path({str(server_root)!r}), programs and pathlib.Path(programs)))
-print("imported", flush=True)
-for command in sys.stdin:
+    def __init__(self, root: Path, programs: Path | None = None, *, uid: int | None = None) -> None:
+        """It knows no HOME nor any other variable; with `uid` it becomes that user after its imports."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _OTHER, str(root), str(programs or ""), "" if uid is None else str(uid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+            cwd="/",
+        )
+
+    def tell(self, expression: str) -> None:
+        """Have `expression` evaluated and don't wait."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{expression}\n")
+        self.process.stdin.flush()
+
+    def heard(self) -> str:
+        """The next result, as text; of a failure the exit code and the detail."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def ask(self, expression: str) -> str:
+        self.tell(expression)
+        return self.heard()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@contextmanager
+def other(root: Path, programs: Path | None = None, *, uid: int | None = None) -> Iterator[Other]:
+    process = Other(root, programs, uid=uid)
     try:
-        print(eval(command), flush=True)
+        assert process.heard() == "ready"
+        yield process
+    finally:
+        process.kill()
+
+
+START = f"server.ensure_running(deadline_s={ENOUGH_S})"
+STOP = f"server.stop(deadline_s={ENOUGH_S})"
+_OTHER = """
+import os, pathlib, sys, time
+from tokenctl.errors import TokenctlError
+from tokenctl.storage.embedded import EmbeddedPaths, EmbeddedServer, locks
+_, root, programs, uid = sys.argv
+if uid:
+    os.setgroups([]), os.setgid(int(uid)), os.setuid(int(uid))
+server = EmbeddedServer(EmbeddedPaths(pathlib.Path(root), pathlib.Path(programs) if programs else None))
+print("ready", flush=True)
+for expression in sys.stdin:
+    try:
+        print(eval(expression), flush=True)
     except TokenctlError as error:
         print(error.exit_code, error.detail, flush=True)
 """
-    return subprocess.Popen(
-        [sys.executable, "-c", source],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={"PYTHONPATH": str(ROOT)},
-        cwd="/",
-    )
-
-
-START = f"server.ensure_running(deadline_s={ENOUGH_S})\n"
-
-
-def tell(process: subprocess.Popen[str], line: str) -> None:
-    assert process.stdin is not None
-    process.stdin.write(line)
-    process.stdin.flush()
-
-
-def heard(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,47 +21,49 @@ from tests.integration.embedded_servers import (
     answers,
     bin_dir,
     farm,
-    heard,
+    other,
     postmasters,
-    starter,
-    tell,
 )
 from tests.waiting import until
 from tokenctl.errors import LockHeld, TimedOut, Unavailable
-from tokenctl.storage.embedded import EmbeddedServer
+from tokenctl.storage.embedded import EmbeddedServer, locks
+
+# Both majors meet what depends on PostgreSQL; the rest is about our own supervision.
+both = pytest.mark.parametrize("programs", PROGRAMS, indirect=True, scope="module")
 
 
-@pytest.fixture(scope="module", params=PROGRAMS)
+@pytest.fixture(scope="module", params=["wheel"])
 def programs(request: pytest.FixtureRequest) -> Path | None:
     return bin_dir(request.param)
 
 
 @pytest.fixture(scope="module")
-def seed(programs: Path | None) -> Iterator[EmbeddedServer]:
-    """Data of a first start, stopped, to be copied."""
-    with farm(programs) as place:
-        server = place.server()
+def kept(programs: Path | None) -> Iterator[EmbeddedServer]:
+    """One server for the module: making its data takes longer than most tests."""
+    with farm(programs) as made:
+        server = made.server()
         server.ensure_running(deadline_s=ENOUGH_S)
-        server.stop(deadline_s=ENOUGH_S)
         yield server
 
 
 @pytest.fixture
+def running(kept: EmbeddedServer) -> EmbeddedServer:
+    kept.ensure_running(deadline_s=ENOUGH_S)
+    return kept
+
+
+@pytest.fixture
+def server(kept: EmbeddedServer) -> EmbeddedServer:
+    """Data, not running."""
+    kept.stop(deadline_s=ENOUGH_S)
+    return kept
+
+
+@pytest.fixture
 def place(programs: Path | None) -> Iterator[Farm]:
+    """Where a test makes a server of its own, because it starts from nothing or breaks things."""
     with farm(programs) as made:
         yield made
-
-
-@pytest.fixture
-def server(place: Farm, seed: EmbeddedServer) -> EmbeddedServer:
-    """Data, not running."""
-    return place.copy_of(seed)
-
-
-@pytest.fixture
-def running(server: EmbeddedServer) -> EmbeddedServer:
-    server.ensure_running(deadline_s=ENOUGH_S)
-    return server
 
 
 def _pid(server: EmbeddedServer) -> int:
@@ -87,6 +89,7 @@ def _ask(server: EmbeddedServer, query: str) -> str:
     return str(row[0])
 
 
+@both
 def test_the_first_start_makes_everything(place: Farm, programs: Path | None) -> None:
     server = place.server()
     assert not server.is_initialised()
@@ -106,6 +109,7 @@ def test_the_first_start_makes_everything(place: Farm, programs: Path | None) ->
     assert status.log_file.stat().st_mode & 0o777 == 0o600
 
 
+@both
 def test_it_keeps_what_it_confirms_and_opens_no_port(running: EmbeddedServer) -> None:
     wanted = {
         "fsync": "on",
@@ -142,18 +146,20 @@ def test_a_missing_database_is_made_again(running: EmbeddedServer) -> None:
     assert answers(running)
 
 
+@both
 def test_after_kill_9_there_is_a_live_server_with_the_data(running: EmbeddedServer) -> None:
     with psycopg.connect(running.conninfo(), autocommit=True) as conn:
-        conn.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+        conn.execute("CREATE TABLE memory AS SELECT 42 AS answer")
     killed = _kill(running)
     assert (running.status().data_dir / "postmaster.pid").exists()
     assert not running.status().running
     assert running.status().pid is None
     running.ensure_running(deadline_s=ENOUGH_S)
     assert _pid(running) != killed
-    assert _ask(running, "SELECT answer FROM kept") == "42"
+    assert _ask(running, "SELECT answer FROM memory") == "42"
 
 
+@both
 def test_a_busy_orphan_of_a_killed_server_does_not_block_the_next(running: EmbeddedServer) -> None:
     client = psycopg.connect(running.conninfo(), autocommit=True)
     orphan = client.info.backend_pid
@@ -166,6 +172,7 @@ def test_a_busy_orphan_of_a_killed_server_does_not_block_the_next(running: Embed
     client.close()
 
 
+@both
 def test_a_pid_that_was_handed_out_again_is_left_alone(server: EmbeddedServer) -> None:
     bystander = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
     data = server.status().data_dir
@@ -178,61 +185,71 @@ def test_a_pid_that_was_handed_out_again_is_left_alone(server: EmbeddedServer) -
     bystander.communicate()
 
 
+@both
 def test_eight_at_once_end_with_one_server(place: Farm, programs: Path | None) -> None:
     server = place.server()
     root = server.status().log_file.parent
-    processes = [starter(root, programs) for _ in range(8)]
-    assert {heard(process) for process in processes} == {"imported"}
-    for process in processes:
-        tell(process, START)
-    assert {heard(process) for process in processes} == {server.conninfo()}
-    for process in processes:
-        process.communicate()
+    with contextlib.ExitStack() as stack:
+        others = [stack.enter_context(other(root, programs)) for _ in range(8)]
+        for process in others:
+            process.tell(START)
+        assert {process.heard() for process in others} == {server.conninfo()}
     status = server.status()
     assert postmasters(status.data_dir) == {status.pid}
     assert answers(server)
     assert not list(root.glob("initdb-*"))
 
 
-MOMENTS: dict[str, Callable[[Path], bool]] = {
+FIRST_MOMENTS: dict[str, Callable[[Path], bool]] = {
     "during initdb": lambda root: any(root.glob("initdb-*/base")),
     "when the data is whole": lambda root: (root / "data").exists(),
-    "when the server is being started": lambda root: (root / "server.lock").exists(),
+}
+MOMENTS: dict[str, Callable[[Path], bool]] = {
+    "when the server is being started": lambda root: locks.is_held(root / "server.lock"),
     "when the server writes its pid": lambda root: (root / "data" / "postmaster.pid").exists(),
     "when the socket is there": lambda root: (root / ".s.PGSQL.5432").exists(),
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_a_starter_killed_on_the_way(place: Farm, programs: Path | None, moment: str) -> None:
+def _kill_starter(server: EmbeddedServer, programs: Path | None, when: Callable[[], bool]) -> None:
+    with other(server.status().log_file.parent, programs) as process:
+        process.tell(START)
+        until(when, "the moment to kill", every_s=0.001)
+        process.kill()
+
+
+@pytest.mark.parametrize("moment", FIRST_MOMENTS)
+def test_a_starter_killed_during_the_first_start(place: Farm, programs: Path | None, moment: str) -> None:
     server = place.server()
     root = server.status().log_file.parent
-    process = starter(root, programs)
-    assert heard(process) == "imported"
-    tell(process, START)
-    until(lambda: MOMENTS[moment](root), moment, every_s=0.001)
-    process.kill()
-    process.communicate()
+    _kill_starter(server, programs, lambda: FIRST_MOMENTS[moment](root))
     server.ensure_running(deadline_s=ENOUGH_S)
     assert answers(server)
     assert postmasters(server.status().data_dir) == {_pid(server)}
     server.stop(deadline_s=ENOUGH_S)
-    server.ensure_running(deadline_s=ENOUGH_S)
+    server.ensure_running(deadline_s=ENOUGH_S)  # the second look for leftovers: initdb may have been alive
     assert not list(root.glob("initdb-*"))
 
 
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_starter_killed_while_the_server_starts(server: EmbeddedServer, programs: Path | None, moment: str) -> None:
+    root = server.status().log_file.parent
+    _kill_starter(server, programs, lambda: MOMENTS[moment](root))
+    server.ensure_running(deadline_s=ENOUGH_S)
+    assert answers(server)
+    assert postmasters(server.status().data_dir) == {_pid(server)}
+
+
 def test_the_server_outlives_its_starter(server: EmbeddedServer, programs: Path | None) -> None:
-    process = starter(server.status().log_file.parent, programs)
-    assert heard(process) == "imported"
-    tell(process, START)
-    assert heard(process) == server.conninfo()
-    pid = _pid(server)
-    process.kill()
-    process.communicate()
+    with other(server.status().log_file.parent, programs) as process:
+        assert process.ask(START) == server.conninfo()
+        pid = _pid(server)
+        process.kill()
     server.ensure_running(deadline_s=ENOUGH_S)
     assert _pid(server) == pid
 
 
+@both
 def test_stop_says_whether_there_was_something_to_stop(running: EmbeddedServer) -> None:
     data = running.status().data_dir
     assert running.stop(deadline_s=ENOUGH_S) is True
@@ -260,9 +277,7 @@ def test_stop_ends_open_sessions_and_one_that_does_not_end_is_told(running: Embe
             session.execute("SELECT 1")
 
 
-def test_without_pidfd_stop_waits_all_the_same(
-    running: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_pidfd_stop_waits_all_the_same(running: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "pidfd_open")
     data = running.status().data_dir
     assert running.stop(deadline_s=ENOUGH_S) is True
@@ -284,32 +299,34 @@ def test_a_frozen_server_holds_nobody_longer_than_asked(running: EmbeddedServer)
 
 def test_who_holds_the_lock_is_named_and_a_killed_holder_frees_it(server: EmbeddedServer) -> None:
     lock = server.status().log_file.parent / "start.lock"
-    code = (
-        "import pathlib, sys, time; from tokenctl.storage.embedded import locks\n"
-        "with locks.exclusive(pathlib.Path(sys.argv[1]), deadline=time.monotonic()):\n"
-        "    print('held', flush=True); sys.stdin.read()"
-    )
-    command = [sys.executable, "-c", code, str(lock)]
-    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert heard(holder) == "held"
-    with pytest.raises(LockHeld, match=f"Process {holder.pid} "):
-        server.ensure_running(deadline_s=0.1)
-    with pytest.raises(LockHeld, match=f"Process {holder.pid} "):
-        server.stop(deadline_s=0.1)
-    holder.kill()
-    holder.communicate()
+    with other(lock.parent) as holder:
+        hold = f"(held := locks.exclusive(pathlib.Path({str(lock)!r}), deadline=time.monotonic())).__enter__()"
+        assert holder.ask(hold) == "None"
+        for attempt in (server.ensure_running, server.stop):
+            with pytest.raises(LockHeld, match=f"Process {holder.process.pid} "):
+                attempt(deadline_s=0.1)
     server.ensure_running(deadline_s=ENOUGH_S)
     assert answers(server)
 
 
-@pytest.mark.parametrize("lost", ["everything", "the data"])
-def test_a_server_whose_data_was_removed_is_replaced(running: EmbeddedServer, lost: str) -> None:
-    status = running.status()
-    shutil.rmtree(status.log_file.parent if lost == "everything" else status.data_dir)
-    assert not running.status().running
-    running.ensure_running(deadline_s=ENOUGH_S)
-    assert answers(running)
-    assert postmasters(status.data_dir) == {_pid(running)} != {status.pid}
+@pytest.mark.parametrize("lost", ["everything", "the data", "the data, for an older copy"])
+def test_a_server_whose_data_was_removed_is_replaced(place: Farm, lost: str) -> None:
+    server = place.server()
+    server.ensure_running(deadline_s=ENOUGH_S)
+    data = server.status().data_dir
+    older = data.with_name("older")
+    if "copy" in lost:
+        server.stop(deadline_s=ENOUGH_S)
+        shutil.copytree(data, older)
+        server.ensure_running(deadline_s=ENOUGH_S)
+    before = server.status()
+    shutil.rmtree(data.parent if lost == "everything" else data)
+    if older.exists():
+        older.rename(data)
+    assert not server.status().running
+    server.ensure_running(deadline_s=ENOUGH_S)
+    assert answers(server)
+    assert postmasters(data) == {_pid(server)} != {before.pid}
 
 
 def test_a_lost_socket_is_told_with_the_remedy(running: EmbeddedServer) -> None:
@@ -323,11 +340,13 @@ def test_a_lost_socket_is_told_with_the_remedy(running: EmbeddedServer) -> None:
 
 
 def test_a_server_that_cannot_start_shows_its_log(server: EmbeddedServer) -> None:
-    data = server.status().data_dir
-    (data / "global" / "pg_control").write_bytes(b"nonsense")
+    control = server.status().data_dir / "global" / "pg_control"
+    sound = control.read_bytes()
+    control.write_bytes(b"nonsense")
     with pytest.raises(Unavailable, match="pg_control") as caught:
         server.ensure_running(deadline_s=ENOUGH_S)
     assert str(server.status().log_file) in caught.value.hint
+    control.write_bytes(sound)
 
 
 def test_the_log_stays_small_while_the_server_writes_on(running: EmbeddedServer) -> None:

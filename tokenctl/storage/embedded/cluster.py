@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from tokenctl.errors import CannotCreate, ConfigError, TimedOut
@@ -71,7 +72,7 @@ def remove_unfinished(base: Path) -> None:
 
 def require_major(data_dir: Path, major: int, *, programs: Path, socket_dir: Path, prefix: str) -> None:
     """ConfigError that says how to carry the data over, when another major version wrote it."""
-    made_by = (data_dir / "PG_VERSION").read_text(encoding="ascii").strip()
+    made_by = (data_dir / "PG_VERSION").read_text(encoding="utf-8").strip()
     if made_by == str(major):
         return
     raise ConfigError(
@@ -82,17 +83,19 @@ def require_major(data_dir: Path, major: int, *, programs: Path, socket_dir: Pat
 
 
 def _dump_and_restore(data_dir: Path, old: str, programs: Path, socket: Path, prefix: str) -> list[str]:
+    data, kept, psql = (quote(str(path)) for path in (data_dir, f"{data_dir}-{old}", programs / "psql"))
+    options = quote(f"-h '' -k {quote(str(socket))}")
+    connection = f"-h {quote(str(socket))} -U {SUPERUSER}"
     dump = f"tokenctl-{old}.sql"
-    connection = f"-h '{socket}' -U {SUPERUSER}"
     return [
-        f"  OLD=/usr/lib/postgresql/{old}/bin   # where the programs of PostgreSQL {old} are",
-        f"""  {prefix}"$OLD/pg_ctl" -D '{data_dir}' -w -l /dev/null -o "-h '' -k '{socket}'" start""",
+        f"  OLD=/usr/lib/postgresql/{old}/bin  # where the programs of PostgreSQL {old} are",
+        f'  {prefix}"$OLD/pg_ctl" -D {data} -w -l /dev/null -o {options} start',
         f'  "$OLD/pg_dumpall" {connection} --roles-only > {dump}',
         f'  "$OLD/pg_dump" {connection} --create --clean --if-exists tokenctl >> {dump}',
-        f"""  {prefix}"$OLD/pg_ctl" -D '{data_dir}' -w -m fast stop""",
-        f"  mv '{data_dir}' '{data_dir}-{old}'",
+        f'  {prefix}"$OLD/pg_ctl" -D {data} -w -m fast stop',
+        f"  mv {data} {kept}",
         "  tokenctl db start",
-        f"  '{programs}/psql' {connection} -d {SUPERUSER} -q -f {dump}",
+        f"  {psql} {connection} -d {SUPERUSER} -q -f {dump}",
     ]
 
 

@@ -79,5 +79,5 @@ def _still_at(path: Path, descriptor: int) -> bool:
 
 
 def _holder(path: Path) -> str:
-    pid = path.read_text(encoding="ascii", errors="replace").strip()
+    pid = path.read_text(encoding="utf-8", errors="replace").strip()
     return f"Process {pid}" if pid else "Another process"

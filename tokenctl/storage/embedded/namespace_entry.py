@@ -30,7 +30,7 @@ def enter(inner_uid: int, inner_gid: int) -> bool:
             ("uid_map", f"{inner_uid} {outer_uid} 1"),
             ("gid_map", f"{inner_gid} {outer_gid} 1"),
         ):
-            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:  # noqa: PTH123 (pathlib costs 5 ms)
+            with open(f"/proc/self/{name}", "w", encoding="utf-8") as file:  # noqa: PTH123 (pathlib costs 5 ms)
                 file.write(text)
     except OSError:
         return False

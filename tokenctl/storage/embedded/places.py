@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import pwd
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +33,7 @@ def resolved(path: Path) -> Path:
             found = part.lstat()
             if stat.S_ISLNK(found.st_mode) and found.st_uid not in {0, os.geteuid()}:
                 raise NotAllowed(
-                    f"{part} is a link that belongs to {_owner(found)}.",
+                    f"{part} is a link that belongs to {_name(found.st_uid)}.",
                     hint="Choose a data directory whose path nobody else can redirect.",
                 )
     return Path(os.path.realpath(absolute))
@@ -78,6 +79,11 @@ def judge(path: Path, uid: int, *, forbidden: int = _OTHERS_WRITE) -> None:
         found = path.lstat()
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise NotAllowed(
+            f"Cannot look at {path}: {error.strerror}.",
+            hint="Choose another data directory with XDG_DATA_HOME.",
+        ) from error
     if not stat.S_ISDIR(found.st_mode):
         raise CannotCreate(
             f"{path} is in the way: it is not a directory.",
@@ -85,7 +91,7 @@ def judge(path: Path, uid: int, *, forbidden: int = _OTHERS_WRITE) -> None:
         )
     if found.st_uid != uid:
         raise NotAllowed(
-            f"{path} belongs to {_owner(found)}, not to {_name(uid)}.",
+            f"{path} belongs to {_name(found.st_uid)}, not to {_name(uid)}.",
             hint="Run tokenctl as that user, or choose another data directory with XDG_DATA_HOME.",
         )
     if stat.S_IMODE(found.st_mode) & forbidden:
@@ -134,13 +140,7 @@ def _holds_socket(directory: Path) -> bool:
     return text.isprintable() and not set(',"') & set(text) and text == text.strip()
 
 
-def _owner(found: os.stat_result) -> str:
-    return _name(found.st_uid)
-
-
 def _name(uid: int) -> str:
-    import pwd
-
     try:
         return f"user {pwd.getpwuid(uid).pw_name}"
     except KeyError:

@@ -7,6 +7,7 @@ ours only when its own command line or working directory names our data director
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -43,10 +44,8 @@ def forget_recycled(lock_file: Path, data_dir: Path) -> None:
 def _lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    except OSError as error:
+        return error.errno == errno.EPERM
     return True
 
 
@@ -69,10 +68,12 @@ def postmaster(data_dir: Path) -> int | None:
 
 def is_postmaster(pid: int, data_dir: Path) -> bool:
     """Whether `pid` is a postgres server that was started for `data_dir` or works in it."""
-    program, _, arguments = command_line(pid).partition(" -D ")
-    if Path(program).name != "postgres":
-        return False
-    return f"{arguments} ".startswith(f"{data_dir} ") or _works_in(pid, data_dir)
+    return _is_server(pid, command_line(pid), data_dir)
+
+
+def postmasters(data_dir: Path) -> list[int]:
+    """Every live server that was ever started for `data_dir`, also when that data is gone since."""
+    return [pid for pid, command in _all_commands() if _is_server(pid, command, data_dir)]
 
 
 def end(pid: int, data_dir: Path, how: signal.Signals, *, deadline: float) -> bool:
@@ -101,9 +102,9 @@ def end_orphans(data_dir: Path) -> None:
     They end by themselves when they next wait for something. One in the middle of a
     long computation would lock the data until then, though its client is long gone.
     """
-    family = [pid for pid in _pids() if _works_in(pid, data_dir)]
-    for pid in family:
-        if command_line(pid).startswith("postgres: ") and _parent(pid) not in family:
+    family = {pid: command for pid, command in _all_commands() if _works_in(pid, data_dir)}
+    for pid, command in family.items():
+        if command.startswith("postgres: ") and _parent(pid) not in family:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGQUIT)
 
@@ -111,7 +112,7 @@ def end_orphans(data_dir: Path) -> None:
 def command_line(pid: int) -> str:
     """The arguments of `pid`, joined by blanks; empty when it is gone."""
     if not (_PROC / "self").exists():
-        return _ps(pid)
+        return _ps("-o", "command=", "-p", str(pid))
     try:
         raw = (_PROC / str(pid) / "cmdline").read_bytes()
     except OSError:
@@ -119,10 +120,29 @@ def command_line(pid: int) -> str:
     return os.fsdecode(raw.rstrip(b"\0").replace(b"\0", b" "))
 
 
-def _ps(pid: int) -> str:
-    command = ["/bin/ps", "-ww", "-o", "command=", "-p", str(pid)]
-    done = subprocess.run(command, capture_output=True, timeout=_PS_TIMEOUT_S, check=False)
+def _all_commands() -> Iterator[tuple[int, str]]:
+    if (_PROC / "self").exists():
+        for entry in _PROC.glob("[0-9]*"):
+            yield int(entry.name), command_line(int(entry.name))
+        return
+    for line in _ps("-A", "-o", "pid=,command=").splitlines():
+        pid, _, command = line.strip().partition(" ")
+        yield int(pid), command.strip()
+
+
+def _ps(*options: str) -> str:
+    """What ps says, for systems without /proc."""
+    done = subprocess.run(["/bin/ps", "-ww", *options], capture_output=True, timeout=_PS_TIMEOUT_S, check=False)
     return os.fsdecode(done.stdout).strip()
+
+
+def _is_server(pid: int, command: str, data_dir: Path) -> bool:
+    program, _, arguments = command.partition(" -D ")
+    if Path(program).name != "postgres":
+        return False
+    # Blanks part the arguments, and a path may hold some: what follows ours must be an option.
+    named = f"{arguments} -".startswith(f"{data_dir} -")
+    return named or _works_in(pid, data_dir)
 
 
 def _works_in(pid: int, data_dir: Path) -> bool:
@@ -131,10 +151,6 @@ def _works_in(pid: int, data_dir: Path) -> bool:
         return str((_PROC / str(pid) / "cwd").readlink()) == str(data_dir)
     except OSError:
         return False
-
-
-def _pids() -> list[int]:
-    return [int(entry.name) for entry in _PROC.glob("[0-9]*")]
 
 
 def _parent(pid: int) -> int:

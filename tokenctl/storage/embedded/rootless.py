@@ -56,7 +56,7 @@ class Identity:
 
     def start(
         self,
-        argv: Sequence[str | Path],
+        argv: Sequence[object],
         *,
         directory: Path,
         output: int | IO[bytes],
@@ -64,8 +64,8 @@ class Identity:
     ) -> subprocess.Popen[bytes]:
         """Start `argv` in a session of its own; `directory` must be reachable from within.
 
-        Its stdout and stderr go to `output`. A session, because Ctrl-C in the
-        terminal that happened to start it must not stop the server.
+        The arguments are turned into text; stdout and stderr go to `output`. A session,
+        because Ctrl-C in the terminal that happened to start it must not stop the server.
         """
         command = [str(part) for part in argv]
         if self.inner is not None:

@@ -7,7 +7,7 @@ postmaster.pid says "ready" for a server that was killed.
 from __future__ import annotations
 
 import contextlib
-import datetime
+import datetime as dt
 import os
 import signal
 import time
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from psycopg.conninfo import make_conninfo
 
 from tokenctl.errors import ConfigError, TimedOut, Unavailable
-from tokenctl.storage.embedded import binaries, cluster, locks, log, places, processes, probe
+from tokenctl.storage.embedded import binaries, cluster, locks, log, places, probe, processes
 from tokenctl.storage.embedded.cluster import SUPERUSER
 from tokenctl.storage.embedded.options import PORT, server_arguments
 from tokenctl.storage.embedded.site import Land, Site
@@ -33,7 +33,7 @@ _STATUS_S = 2.0
 _FIRST_POLL_S = 0.003
 _LAST_POLL_S = 0.05  # in a long recovery every question costs the server a process
 _ASK = (
-    f"SELECT EXISTS (SELECT FROM pg_database WHERE datname = '{DATABASE}'), "
+    f"SELECT EXISTS (SELECT FROM pg_database WHERE datname = '{DATABASE}'), "  # noqa: S608 (a constant)
     "current_setting('server_version'), extract(epoch FROM pg_postmaster_start_time())"
 )
 
@@ -61,17 +61,15 @@ class EmbeddedStatus:
     socket_dir: Path
     log_file: Path
     version: str | None
-    started_at: datetime.datetime | None
+    started_at: dt.datetime | None
     port: int = PORT
 
 
 class EmbeddedServer:
     """The PostgreSQL server of one directory, shared by all processes of its owner."""
 
-    def __init__(
-        self, paths: EmbeddedPaths, *, system_root: Path = _SYSTEM_ROOT, namespaces: bool = True
-    ) -> None:
-        """`system_root` holds the data when root has to drop to another user; `namespaces=False` forces that."""
+    def __init__(self, paths: EmbeddedPaths, *, system_root: Path = _SYSTEM_ROOT, namespaces: bool = True) -> None:
+        """`system_root` holds root's data when it drops to another user; `namespaces=False` forces that."""
         self._root = places.resolved(paths.root)
         self._bin_dir = paths.bin_dir
         self._land = Land(self._root, system_root, namespaces)
@@ -117,10 +115,11 @@ class EmbeddedServer:
         the next start. Raises LockHeld, or TimedOut when it still lives at the deadline.
         """
         deadline = time.monotonic() + deadline_s
-        if not self._root.exists():
-            return False
         data_dir = self._land.site().data_dir
+        if not (self._root.exists() or cluster.is_whole(data_dir)):
+            return False
         was_alive = False
+        places.make_private(self._root)
         with places.creating(self._root), locks.exclusive(self._start_lock, deadline=deadline):
             while self._is_alive(data_dir):
                 was_alive = True
@@ -140,14 +139,14 @@ class EmbeddedServer:
         site.judge()
         log.bound(self._log)
         version: str | None = None
-        started_at: datetime.datetime | None = None
+        started_at: dt.datetime | None = None
         if cluster.is_whole(site.data_dir):
-            version = (site.data_dir / "PG_VERSION").read_text(encoding="ascii").strip()
+            version = (site.data_dir / "PG_VERSION").read_text(encoding="utf-8").strip()
         with contextlib.suppress(probe.NoAnswer):
             answer = _ask(site, time.monotonic() + _STATUS_S)
             if self._is_ours(site, answer):
                 _, version, epoch = answer.row
-                started_at = datetime.datetime.fromtimestamp(float(epoch), tz=datetime.UTC)
+                started_at = dt.datetime.fromtimestamp(float(epoch), tz=dt.UTC)
         return EmbeddedStatus(
             running=started_at is not None,
             pid=processes.postmaster(site.data_dir),
@@ -186,6 +185,7 @@ class EmbeddedServer:
         site, major = self._land.settle(programs)
         data_dir, identity = site.data_dir, site.identity
         places.make_socket_dir(site.socket_dir, site.base, identity.uid, identity.gid)
+        _end_strays(data_dir, deadline)
         if cluster.is_whole(data_dir):
             cluster.require_major(
                 data_dir, major, programs=programs, socket_dir=site.socket_dir, prefix=identity.shell_prefix
@@ -209,8 +209,7 @@ class EmbeddedServer:
                     answer = _ask(site, deadline)
                     if self._is_ours(site, answer):
                         return answer
-                    self._end_leftover(site, answer.peer_pid, deadline)
-                    continue
+                    raise _stranger(site, answer.peer_pid)
                 except probe.NoAnswer as no:
                     why = str(no)
                 if child is None:
@@ -218,10 +217,7 @@ class EmbeddedServer:
                 elif child.poll() is not None:
                     raise self._died(written)
                 if time.monotonic() >= deadline:
-                    raise Unavailable(
-                        f"The embedded server in {site.data_dir} did not answer in time: {why}",
-                        hint=f"It may still be recovering; try again. Its log is {self._log}",
-                    )
+                    raise self._silent(site, why)
                 time.sleep(pause)
                 pause = min(pause * 1.25, _LAST_POLL_S)
         finally:
@@ -246,15 +242,14 @@ class EmbeddedServer:
             os.close(output)
             os.close(lock)
 
-    def _end_leftover(self, site: Site, pid: int, deadline: float) -> None:
-        """End a server whose data was removed under it and which still sits on our socket."""
-        if pid == 0 or not processes.is_postmaster(pid, site.data_dir):
-            raise ConfigError(
-                f"Another server (process {pid or 'unknown'}) answers in {site.socket_dir}.",
-                hint="Stop it; that directory belongs to tokenctl's embedded database.",
-            )
-        if not processes.end(pid, site.data_dir, signal.SIGQUIT, deadline=deadline):
-            raise _does_not_end(site.data_dir, pid)
+    def _silent(self, site: Site, why: str) -> Unavailable:
+        reachable = (site.socket_dir / f".s.PGSQL.{PORT}").exists()
+        return Unavailable(
+            f"The embedded server of {site.data_dir} did not answer in time: {why}",
+            hint=f"It may still be recovering; try again. Its log is {self._log}"
+            if reachable
+            else f"It runs without its socket in {site.socket_dir}. Stop it with: tokenctl db stop",
+        )
 
     def _died(self, written: int) -> Unavailable:
         return Unavailable(
@@ -271,6 +266,20 @@ def _ask(site: Site, deadline: float) -> probe.Answer:
     return probe.ask(_conninfo(site, SUPERUSER, SUPERUSER), _ASK, deadline=deadline)
 
 
+def _end_strays(data_dir: Path, deadline: float) -> None:
+    """End servers whose data was removed or moved away from under them.
+
+    They hold on to the path: at the next checkpoint they would write into the new
+    data's control file, and in the end remove the new server's socket. Hence not
+    "fast", which begins with a checkpoint.
+    """
+    if processes.postmaster(data_dir) is not None:
+        return
+    for stray in processes.postmasters(data_dir):
+        if not processes.end(stray, data_dir, signal.SIGQUIT, deadline=deadline):
+            raise _does_not_end(data_dir, stray)
+
+
 def _has_database(answer: probe.Answer) -> bool:
     return answer.row[0] == "t"
 
@@ -282,6 +291,13 @@ def _create_database(site: Site, deadline: float) -> None:
     except probe.NoAnswer as no:
         if no.sqlstate not in {"42P04", "23505"}:  # it exists; it is being made
             raise Unavailable(f"The database {DATABASE} cannot be made in {site.data_dir}: {no}") from no
+
+
+def _stranger(site: Site, pid: int) -> ConfigError:
+    return ConfigError(
+        f"Another server (process {pid or 'unknown'}) answers in {site.socket_dir}.",
+        hint="Stop it; that directory belongs to tokenctl's embedded database.",
+    )
 
 
 def _does_not_end(data_dir: Path, pid: int | None) -> TimedOut:
