@@ -123,7 +123,7 @@ BEGIN
   -- Inside the file the first row of a key is the one that counts.
   v_judged := format($sql$
     (SELECT s.*, t.seq AS other_seq, CASE
-        WHEN t.seq IS NULL AND r.seq IS NOT NULL THEN 'replayed'
+        WHEN r.seq IS NOT NULL THEN 'replayed'
         WHEN t.seq IS NULL AND row_number() OVER (PARTITION BY s.user_id, s.idempotency_key ORDER BY s.line) = 1 THEN NULL
         WHEN t.seq IS NOT NULL AND (s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq)
           IS NOT DISTINCT FROM (t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq) THEN 'replayed'
