@@ -30,6 +30,8 @@ SHOWN = 100
 #: Decompressed bytes of a file that are read at most, and how far gzip may inflate.
 MAX_BYTES = 64 * 1024**3
 MAX_RATIO = 200
+#: Tokens of one file that can be counted: --expect-total takes no more, nor do the ledger's sums.
+MAX_TOTAL = 10**18 - 1
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -61,6 +63,7 @@ class Import:
     rejected: int = 0
     _rejects: RejectFile | None = None
     _opened: bool = False
+    _resumes: bool = False
     _started: float = field(default_factory=monotonic)
 
     @property
@@ -94,6 +97,7 @@ class Import:
                 batch=self.batch_id,
             )
         self._opened = True
+        self._resumes = outcome == "resume"
         with progress("checking", self.source.size) as advance:
             self.store.copy(self._blocks(advance))
         self._judge()
@@ -111,9 +115,9 @@ class Import:
 
     def apply(self, *, progress: Progress) -> ImportReport:
         """Post what was planned, slice by slice; the same command finishes what is cut off."""
-        self.store.begin()
         if self._rejects is not None:
-            self._rejects.commit()
+            self._rejects.commit()  # before anything is posted: it may turn out that it can't be made
+        self.store.begin()
         lanes = self.store.pending()
         with progress("importing", sum(lane.staged for lane in lanes)) as advance:
             post = self.store.apply_atomically if self.options.atomic else self.store.apply
@@ -126,7 +130,7 @@ class Import:
             else []
         )
         self.bad = [*self.bad, *late][:SHOWN]
-        return self._report("resumed" if self.plan.own else "applied", batch)
+        return self._report("resumed" if self._resumes else "applied", batch)
 
     def __enter__(self) -> Self:
         """Nothing is opened yet."""
@@ -162,6 +166,8 @@ class Import:
         self.plan = self.store.plan(known_only=known_only, drop=False)
         if self.plan.findings:
             findings = self.store.findings(known_only=known_only)
+            if self._resumes and not self.options.partial and {f.problem for f in findings} == {"conflict"}:
+                return  # met on the way, while posting: these are reported, and the rest is finished
             self._reject_findings(findings)
             if not self.options.partial:
                 raise self._bad_rows()
@@ -174,6 +180,11 @@ class Import:
 
     def _expectations(self) -> None:
         tally, options = self.tally, self.options
+        if tally.tokens > MAX_TOTAL:
+            raise BadData(
+                f"{self.source.name}: its rows sum to {tally.tokens:,} tokens; one import carries {MAX_TOTAL:,}",
+                hint="are the amounts right? a large file can be split",
+            )
         for flag, wanted, found, what in (
             ("--expect-rows", options.expect_rows, tally.rows, "rows"),
             ("--expect-total", options.expect_total, tally.tokens, "tokens in its good rows"),
@@ -210,8 +221,9 @@ class Import:
     def _bad_rows(self) -> BadData:
         lines = [f"{self.source.name}:{bad.line}: {bad.column}: {bad.why}" for bad in self.bad[:SHOWN]]
         more = f", the first {len(lines)} problems are named" if self.rejected > len(lines) else ""
+        nothing = "nothing more was imported" if self._resumes else "nothing was imported"
         return BadData(
-            "\n".join([f"{self.rejected:,} of {self.tally.rows:,} rows are bad; nothing was imported{more}", *lines]),
+            "\n".join([f"{self.rejected:,} of {self.tally.rows:,} rows are bad; {nothing}{more}", *lines]),
             hint="mend them, or import the others with --partial, which writes the bad rows to a file",
             rejected=self.rejected,
             rows=[{"line": b.line, "column": b.column, "why": b.why} for b in self.bad[:SHOWN]],
@@ -234,7 +246,7 @@ class Import:
 
     def _give_up(self) -> None:
         self._opened = False
-        self.store.finish(rows_read=None, rejected=0, duplicate=0)
+        self.store.give_up()
 
     def _report(self, outcome: str, batch: Batch | None) -> ImportReport:
         return ImportReport(

@@ -112,6 +112,8 @@ def open_batch(
                     f"batch {batch_id} is not finished",
                     hint="run its import again to finish it, then reverse it",
                 )
+            case "done":  # by somebody who was quicker
+                raise AlreadyReversed(f"batch {batch_id} is already reversed", hint="nothing was changed")
         plan = store.plan(known_only=False, drop=False)
         shortages = store.shortages()
     except BaseException:
@@ -122,7 +124,7 @@ def open_batch(
         give_up(opened)
         by = f" by {earlier[-1].batch_id} ({earlier[-1].operator})" if earlier else ""
         raise AlreadyReversed(f"batch {batch_id} is already reversed{by}", hint="nothing was changed")
-    if shortages:
+    if shortages and not plan.own:  # one that was cut off is finished, and refuses those users alone
         give_up(opened)
         raise short(batch_id, shortages)
     return opened
@@ -158,5 +160,5 @@ def post_batch(opened: BatchReversal, *, progress: Progress) -> Batch:
 
 def give_up(opened: BatchReversal) -> None:
     """Drop what was staged; nothing was posted by this call."""
-    opened.store.finish(rows_read=None, rejected=0, duplicate=0)
+    opened.store.give_up()
     opened.store.close()

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row
 
+from tokenctl.errors import TryLater
 from tokenctl.models import Batch, Finding, Plan, Shortage
 from tokenctl.storage.database import Connection, Database
 from tokenctl.storage.queries import query
@@ -68,12 +70,14 @@ class BatchStore:
         """Take the batch's lock (and that of `names`) until `close`; False when somebody has it."""
         if self._control is None:
             self._control = self._database.connect()
-            self._control.execute("BEGIN")
-            self._control.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-        for name in (self._batch, *names):
-            row = self._control.execute("SELECT tokenctl.import_lock_v1(%s)", (name,)).fetchone()
-            if row is None or not row[0]:
-                return False
+        with self._database.watched(self._control) as control:
+            if control.info.transaction_status == TransactionStatus.IDLE:
+                control.execute("BEGIN")
+                control.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            for name in (self._batch, *names):
+                row = control.execute("SELECT tokenctl.import_lock_v1(%s)", (name,)).fetchone()
+                if row is None or not row[0]:
+                    return False
         return True
 
     def batch(self, batch_id: str | None = None) -> Batch | None:
@@ -82,7 +86,7 @@ class BatchStore:
         return found[0] if found else None
 
     def open_import(self, *, file_name: str, sha256: str, size: int, options: dict[str, Any], rows: int) -> str:
-        """Make the staging table; answers open, done, reversed or not_allowed."""
+        """Make the staging table; answers open, resume, done, reversed or not_allowed."""
         values = {
             "batch": self._batch,
             "file": file_name,
@@ -189,7 +193,8 @@ class BatchStore:
     def apply_atomically(self, lanes: Sequence[PendingLane], *, progress: Callable[[int], None]) -> None:
         """Post all slices in one transaction: all or nothing, for the price of longer locks."""
         with self._database.watched(self._database.main) as connection, connection.transaction():
-            for lane in lanes:
+            # Partition by partition: two of these that lock partitions in one order can't deadlock.
+            for lane in sorted(lanes, key=lambda lane: (lane.part, lane.slice)):
                 self._post(connection, lane)
                 progress(lane.staged)
 
@@ -198,10 +203,19 @@ class BatchStore:
         return self._all(Finding, query("lane_findings"), {"batch": self._batch})
 
     def finish(self, *, rows_read: int | None, rejected: int, duplicate: int) -> Batch:
-        """Drop the staging; the batch is done, or forgotten when it had not begun."""
-        values = {"batch": self._batch, "rows": rows_read, "rejected": rejected, "duplicate": duplicate}
+        """Drop the staging; the batch is done. Raises TryLater when somebody took slices away meanwhile."""
+        batch = self._close(rows=rows_read, rejected=rejected, duplicate=duplicate)
+        if batch.state != "done":
+            raise TryLater(f"batch {self._batch} is not finished", hint="run the same command again")
+        return batch
+
+    def give_up(self) -> None:
+        """Drop the staging; a batch that had not begun is forgotten, any other waits to be finished."""
+        self._close(rows=None, rejected=None, duplicate=None)
+
+    def _close(self, **values: int | None) -> Batch:
         statement = b"SELECT (b).* FROM tokenctl.import_close_v1(%(batch)s, %(rows)s, %(rejected)s, %(duplicate)s) AS b"
-        return self._all(Batch, statement, values)[0]
+        return self._all(Batch, statement, {"batch": self._batch, **values})[0]
 
     def reversals(self, batch_id: str) -> list[Batch]:
         """The reversals that a batch has had, the oldest first."""
