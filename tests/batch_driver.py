@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.pg import Connection, LedgerDB, call
+from tests.waiting import until
 
 COLUMNS = ("line", "user_id", "amount", "kind", "reason", "note", "ticket", "idempotency_key")
 
@@ -57,7 +58,7 @@ class Client:
 
     def open(self) -> str:
         """Lock and open; the answer."""
-        assert self.lock()
+        until(self.lock, f"the lock of batch {self.batch} is free")
         return self.open_unlocked()
 
     def open_unlocked(self) -> str:
@@ -70,7 +71,7 @@ class Client:
 
     def open_reversal(self, reverses: str, reason: str = "mistake") -> str:
         """Lock and open as the reversal of a batch; the answer."""
-        assert self.lock(reverses)
+        until(lambda: self.lock(reverses), f"the locks of {self.batch} and {reverses} are free")
         return str(
             self.value(
                 "reversal_open_v1", self.batch, reverses, reason, "a note", "T-9", self.slices, f"r-{self.login}", "me"

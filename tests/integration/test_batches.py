@@ -10,7 +10,6 @@ from psycopg import errors
 
 from tests.batch_driver import Client, Row, staged_tables
 from tests.pg import LedgerDB, post
-from tests.waiting import until
 
 BIGGEST = 2**53 - 1
 # Ten users over four partitions, three rows each, interleaved as files are.
@@ -160,7 +159,6 @@ def test_a_cut_import_is_finished_with_the_counts_of_a_whole_one(each_db: Ledger
     cut.apply(posted)
     cut.die()
     heir = Client(each_db, "batch2", slices=7)  # another size, another operator: the slices stay
-    assert until(heir.lock, "the dead client's lock is free")
     plan = heir.stage([*ROWS, ROWS[0]])
     assert plan["staged"] == 30
     assert plan["own"] == each_db.rows("SELECT count(*) FROM tokenctl.token_transactions")[0][0]
@@ -180,7 +178,6 @@ def test_a_batch_that_gave_up_half_way_is_neither_done_nor_forgotten(ledger_db: 
     cut.apply()
     cut.die()
     heir = Client(ledger_db)
-    until(heir.lock, "the dead client's lock is free")
     heir.stage(ROWS)
     assert heir.close(rejected=None)["state"] == "applying"  # a dry run, say
     assert heir.stage(ROWS)["own"] == 30
@@ -224,7 +221,6 @@ def test_a_conflict_that_a_cut_run_met_is_told_once(each_db: LedgerDB) -> None:
     cut.apply()
     cut.die()
     heir = Client(each_db)
-    until(heir.lock, "the dead client's lock is free")
     assert heir.stage(ROWS)["findings"] == 0
     assert counts(heir.finish(30)) == {"rows_read": 30, "applied": 29, "conflicting": 1}
 

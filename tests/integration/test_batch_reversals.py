@@ -1,0 +1,202 @@
+"""The reversal of a batch, in SQL: each of its entries once, and no more than a user has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.batch_driver import Client, Row, staged_tables
+from tests.pg import LedgerDB, hold, post, reverse
+from tests.waiting import until
+
+ROWS = [Row(f"u{n % 10}", 10 + n, f"k{n}", kind="purchase" if n % 3 else "bonus") for n in range(30)]
+TOTAL = sum(row.amount for row in ROWS)
+UNDO, REDO = "bbbbbbbbbbbb", "cccccccccccc"
+BALANCES = "SELECT user_id, balance FROM tokenctl.token_accounts ORDER BY 1"
+FUNDS = "SELECT fund, balance FROM tokenctl.token_funds WHERE balance <> 0 ORDER BY 1"
+
+
+@pytest.fixture
+def imported(each_db: LedgerDB) -> LedgerDB:
+    """A ledger with one batch, aaaaaaaaaaaa, and one grant to u0 before it."""
+    post(each_db.connect("support1"), "u0", 1000, key="before")
+    client = Client(each_db, slices=3)
+    client.run(ROWS)
+    client.die()
+    return each_db
+
+
+def undo(db: LedgerDB, batch: str = UNDO, reverses: str = "aaaaaaaaaaaa", **given: Any) -> dict[str, Any]:
+    client = Client(db, batch=batch, **given)
+    assert client.open_reversal(reverses) == "open"
+    client.seal()
+    client.plan()
+    client.begin()
+    client.apply()
+    done = client.close()
+    client.die()
+    return done
+
+
+@pytest.mark.parametrize("slices", [1, 3, 12])
+def test_every_entry_is_reversed_once(imported: LedgerDB, slices: int) -> None:
+    done = undo(imported, slices=slices)
+    assert (done["state"], done["applied"], done["applied_tokens"], done["rows_read"]) == ("done", 30, -TOTAL, 30)
+    assert imported.rows(BALANCES) == [("u0", 1000), *((f"u{n}", 0) for n in range(1, 10))]
+    assert imported.rows(FUNDS) == [("bonus", -1000)]
+    unpaired = imported.rows(
+        "SELECT t.* FROM tokenctl.token_transactions t LEFT JOIN tokenctl.token_transactions r"
+        " ON r.user_id = t.user_id AND r.reverses_seq = t.seq AND r.amount = -t.amount AND r.kind = t.kind"
+        " AND r.reason = 'mistake' AND r.ticket = 'T-9' AND r.note = 'a note' AND r.batch_id = %s"
+        " WHERE t.batch_id = 'aaaaaaaaaaaa' AND r.seq IS NULL",
+        UNDO,
+    )
+    assert unpaired == []
+    assert staged_tables(imported) == []
+    imported.check()
+
+
+def test_a_second_reversal_finds_nothing(imported: LedgerDB) -> None:
+    undo(imported)
+    client = Client(imported, batch=REDO)
+    assert client.open_reversal("aaaaaaaaaaaa") == "open"
+    assert client.plan()["staged"] == 0
+    client.close(rejected=None)
+    client.die()
+    assert Client(imported, batch=UNDO).open_reversal("aaaaaaaaaaaa") == "done"
+
+
+def test_what_is_not_there_or_not_finished_is_not_reversed(each_db: LedgerDB) -> None:
+    client = Client(each_db)
+    client.stage(ROWS)
+    client.begin()
+    client.die()
+    undoing = Client(each_db, batch=UNDO)
+    assert undoing.open_reversal("ffffffffffff") == "unknown_batch"
+    assert undoing.open_reversal("aaaaaaaaaaaa") == "not_finished"
+
+
+@pytest.mark.parametrize("done", range(0, 13, 4))
+def test_a_cut_reversal_is_finished_once(imported: LedgerDB, done: int) -> None:
+    cut = Client(imported, batch=UNDO, slices=3)
+    cut.open_reversal("aaaaaaaaaaaa")
+    cut.plan()
+    cut.begin()
+    cut.apply(cut.lanes()[:done])
+    posted = imported.rows("SELECT count(*) FROM tokenctl.token_transactions WHERE batch_id = %s", UNDO)[0][0]
+    cut.die()
+    heir = Client(imported, "batch2", UNDO)
+    assert heir.open_reversal("aaaaaaaaaaaa", reason="another") == "open"
+    plan = heir.plan()
+    assert (plan["staged"], plan["own"], plan["findings"]) == (30, posted, 0)
+    heir.begin()
+    heir.apply()
+    assert heir.close()["applied"] == 30
+    assert imported.rows("SELECT DISTINCT reason FROM tokenctl.token_transactions WHERE batch_id = %s", UNDO) == [
+        ("mistake",)
+    ]
+    imported.check()
+
+
+def test_the_reversal_of_a_reversal_grants_again(imported: LedgerDB) -> None:
+    before = imported.rows(BALANCES)
+    undo(imported)
+    assert Client(imported).open_unlocked() == "reversed"
+    done = undo(imported, REDO, UNDO)
+    assert (done["applied"], done["applied_tokens"]) == (30, TOTAL)
+    assert imported.rows(BALANCES) == before
+    assert Client(imported).open_unlocked() == "done"
+    imported.check()
+
+
+def test_what_was_reversed_singly_is_left_out(imported: LedgerDB) -> None:
+    support = imported.connect("support1")
+    assert reverse(support, "u1", 1)["outcome"] == "applied"
+    assert reverse(support, "u2", 2, key="own-key")["outcome"] == "applied"
+    done = undo(imported)
+    assert (done["applied"], done["replayed"]) == (28, 0)
+    assert imported.rows(FUNDS) == [("bonus", -1000)]
+    imported.check()
+
+
+def test_what_is_reversed_singly_meanwhile_is_not_reversed_twice(imported: LedgerDB) -> None:
+    client = Client(imported, batch=UNDO)
+    client.open_reversal("aaaaaaaaaaaa")
+    client.plan()
+    client.begin()
+    support = imported.connect("support1")
+    assert reverse(support, "u1", 1)["outcome"] == "applied"
+    assert reverse(support, "u2", 2, key="own-key")["outcome"] == "applied"
+    client.apply()
+    done = client.close()
+    assert (done["applied"], done["replayed"], done["conflicting"], done["refused"]) == (28, 2, 0, 0)
+    assert imported.rows(FUNDS) == [("bonus", -1000)]
+    imported.check()
+
+
+def test_who_lacks_tokens_is_named_and_nothing_changes(imported: LedgerDB) -> None:
+    wanted = sum(row.amount for row in ROWS if row.user == "u3")
+    hold(imported, "u3", 30)
+    hold(imported, "u4", 30, seconds=-1)
+    before = imported.rows(BALANCES)
+    client = Client(imported, batch=UNDO)
+    client.open_reversal("aaaaaaaaaaaa")
+    client.plan()
+    assert client.shortages() == {"u3": (wanted, wanted - 30)}
+    client.close(rejected=None)
+    assert imported.rows(BALANCES) == before
+    assert imported.rows("SELECT count(*) FROM tokenctl.import_batches") == [(1,)]
+    assert staged_tables(imported) == []
+
+
+def test_a_hold_made_while_the_reversal_waits_is_respected(imported: LedgerDB) -> None:
+    """A job locks the account, then promises tokens; the reversal has begun to wait for the lock."""
+    client = Client(imported, batch=UNDO)
+    client.open_reversal("aaaaaaaaaaaa")
+    client.plan()
+    client.begin()
+    job = imported.connect("postgres")
+    job.autocommit = False
+    job.execute("SELECT FROM tokenctl.token_accounts WHERE user_id = 'u3' FOR NO KEY UPDATE")
+    part = imported.rows(
+        "SELECT right(tableoid::regclass::text, 1)::int FROM tokenctl.token_accounts WHERE user_id = 'u3'"
+    )
+    other = imported.connect("batch1")
+    pid = other.info.backend_pid
+    other.pgconn.send_query(f"SELECT tokenctl.import_apply_v1('{UNDO}', {part[0][0]}, 0, 'r', 'me')".encode())
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
+    until(lambda: imported.rows(waiting, pid), "the reversal waits for the account")
+    job.execute(
+        "INSERT INTO tokenctl.token_holds (user_id, hold_id, amount, expires_at, purpose, idempotency_key, operator,"
+        " claimed_by, request_id) VALUES ('u3', 'h', 30, clock_timestamp() + '1 hour', 't', 'h', 'x', 'x', 'x')"
+    )
+    job.commit()
+    lane = "SELECT refused FROM tokenctl.import_lanes WHERE batch_id = %s AND part = %s AND state = 'done'"
+    assert until(lambda: imported.rows(lane, UNDO, part[0][0]), "the slice is done") == [(3,)]
+    client.apply()
+    done = client.close()
+    assert (done["applied"], done["refused"]) == (27, 3)
+    wanted = sum(row.amount for row in ROWS if row.user == "u3")
+    assert imported.rows("SELECT balance FROM tokenctl.token_accounts WHERE user_id = 'u3'") == [(wanted,)]
+    imported.check()
+
+
+def test_the_rest_is_reversed_when_the_tokens_are_there(imported: LedgerDB) -> None:
+    client = Client(imported, batch=UNDO)
+    client.open_reversal("aaaaaaaaaaaa")
+    client.plan()
+    client.begin()
+    hold(imported, "u3", 30)
+    client.apply()
+    assert client.close()["refused"] == 3
+    client.die()
+    imported.rows("UPDATE tokenctl.token_holds SET state = 'released', settled_at = clock_timestamp()")
+    assert undo(imported, REDO)["applied"] == 3
+    assert imported.rows(FUNDS) == [("bonus", -1000)]
+    imported.check()
+
+
+def test_a_clock_that_was_set_back_leaves_nothing_out(imported: LedgerDB) -> None:
+    imported.rows("UPDATE tokenctl.import_batches SET started_at = started_at + interval '1 day'")
+    assert undo(imported)["applied"] == 30
