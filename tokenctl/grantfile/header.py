@@ -44,6 +44,8 @@ def _known(names: tuple[str, ...]) -> int:
 def _refuse_no_header(text: str, names: tuple[str, ...], place: str) -> None:
     if text.lower().startswith("sep="):
         raise BadData(f"{place}: {shown(text.strip())} is a note for spreadsheets", hint="remove this line")
+    if text.lstrip().startswith("{"):
+        raise BadData(f"{place}: is JSON, not the header of a CSV file", hint="read it with --format-in jsonl")
     if not names:
         raise BadData(f"{place}: the quotes of the header are wrong", hint=_HINT)
     if not _known(names):

@@ -40,12 +40,8 @@ def inflate(pieces: Iterable[bytes], *, name: str, piece_bytes: int, max_ratio: 
                     hint="decompress it, look at it, and import the decompressed file",
                 )
             yield out
-    while not member.eof:
-        # zlib may still hold output for which the last piece had no room.
-        out = _decompress(member, b"", name, piece_bytes)
-        if not out:
-            raise BadData(f"{name}: the gzip data is cut off", hint="transfer the file again")
-        yield out
+    if not member.eof:
+        raise BadData(f"{name}: the gzip data is cut off", hint="transfer the file again")
 
 
 def _next_member(rest: bytes, name: str) -> zlib._Decompress:

@@ -98,7 +98,8 @@ class RejectFile:
 
     def _write(self, cells: tuple[str, ...]) -> None:
         try:
-            self._writer.writerow(cells)
+            # Out of JSON may come a NUL, which would make the whole file unreadable.
+            self._writer.writerow([cell.replace("\0", r"\u0000") for cell in cells])
         except OSError as error:
             raise self._failed(error) from error
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tokenctl.errors import BadData
 from tokenctl.grantfile.encoding import decode, refuse_foreign
-from tokenctl.grantfile.fields import FIELDS, IGNORED, KEY_ALIAS, canonical
+from tokenctl.grantfile.fields import FIELDS, IGNORED, canonical
 from tokenctl.grantfile.header import read_header
 from tokenctl.grantfile.options import CheckOptions
 from tokenctl.grantfile.source import Lines, Source
@@ -103,6 +103,6 @@ def _expected_members(text: str, columns: tuple[str, ...]) -> tuple[str, ...]:
     """
     seen: dict[str, str] = {}
     for name in _MEMBER.findall(text):
-        if name in (*columns, KEY_ALIAS):
+        if canonical(name) in columns:
             seen.setdefault(canonical(name), name)
     return (*seen.values(), *(column for column in columns if column not in seen))

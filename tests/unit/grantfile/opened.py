@@ -1,0 +1,66 @@
+"""Opening content as a source, and reading COPY's text format back."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from tokenctl.grantfile.block import Block
+from tokenctl.grantfile.check import CheckOptions, check
+from tokenctl.grantfile.source import Source, open_source
+
+MAX_BYTES = 1 << 30
+MAX_RATIO = 200
+
+
+class Row(NamedTuple):
+    """A row as COPY would store it."""
+
+    line: int
+    user_id: str
+    amount: int
+    kind: str
+    reason: str
+    note: str | None
+    ticket: str | None
+    idempotency_key: str
+
+
+@contextmanager
+def opened(path: str, *, spool: Path, stdin: bytes = b"") -> Iterator[Source]:
+    """Open `path` with generous limits; `stdin` is what standard input would give."""
+    with open_source(
+        path, stdin=io.BytesIO(stdin), spool_dir=spool, max_bytes=MAX_BYTES, max_ratio=MAX_RATIO
+    ) as source:
+        yield source
+
+
+def blocks_of(content: bytes, folder: Path, options: CheckOptions | None = None) -> list[Block]:
+    """Check `content` as standard input."""
+    with opened("-", spool=folder, stdin=content) as source:
+        return list(check(source, options or CheckOptions()))
+
+
+def rows_of(blocks: list[Block]) -> list[Row]:
+    """Read the rows of COPY's text format, by line."""
+    lines = b"".join(block.copy for block in blocks).decode().split("\n")
+    assert lines.pop() == ""
+    rows = []
+    for line in lines:
+        cells = line.split("\t")
+        number, user, amount, kind, reason, key = (cells[index] for index in (0, 1, 2, 3, 4, 7))
+        rows.append(Row(int(number), user, int(amount), kind, reason, _value(cells[5]), _value(cells[6]), key))
+    return sorted(rows)
+
+
+def messages_of(blocks: list[Block], name: str = "-") -> list[str]:
+    """What is said of the bad rows."""
+    return [message for block in blocks for row in block.bad for message in row.messages(name)]
+
+
+def _value(text: str) -> str | None:
+    return None if text == r"\N" else re.sub(r"\\(.)", r"\1", text)
