@@ -62,8 +62,8 @@ class _CsvGrammar:
         bare = [_cell(name, rf'"{self._delimiter}', required) for name in self._names]
         quoted = [_cell(name, '"', required) for name in self._names]
         either = [rf'(?:"{inner}"|{outer})' for inner, outer in zip(quoted, bare, strict=True)]
-        self._bare_run = re.compile(rf"(?:{self._delimiter.join(bare)}\r?\n)*+")
-        self._run = re.compile(rf"(?:{self._delimiter.join(either)}\r?\n)*+")
+        self._bare_run = re.compile(rf"(?:{self._delimiter.join(bare)}\r?\n)*")
+        self._run = re.compile(rf"(?:{self._delimiter.join(either)}\r?\n)*")
 
     def run(self, text: str) -> re.Pattern[str]:
         return self._run if '"' in text else self._bare_run
