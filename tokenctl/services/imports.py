@@ -159,18 +159,17 @@ class Import:
 
     def _judge(self) -> None:
         """Refuse now, before anything is posted, or take the bad rows out."""
-        self._expectations()
-        if self.rejected and not self.options.partial:
-            raise self._bad_rows()
         known_only = self.options.known_users_only
         self.plan = self.store.plan(known_only=known_only, drop=False)
-        if self.plan.findings:
-            findings = self.store.findings(known_only=known_only)
-            if self._resumes and not self.options.partial and {f.problem for f in findings} == {"conflict"}:
-                return  # met on the way, while posting: these are reported, and the rest is finished
-            self._reject_findings(findings)
-            if not self.options.partial:
-                raise self._bad_rows()
+        findings = self.store.findings(known_only=known_only) if self.plan.findings else []
+        if self._resumes and not self.options.partial and {f.problem for f in findings} == {"conflict"}:
+            findings = []  # met on the way, while posting: these are reported, and the rest is finished
+        self._reject_findings(findings)
+        # Bad rows first: they are often why a sum is not the expected one.
+        if self.rejected and not self.options.partial:
+            raise self._bad_rows()
+        self._expectations()
+        if findings:
             dropped = self.plan
             self.plan = replace(
                 self.store.plan(known_only=known_only, drop=True),
@@ -219,6 +218,7 @@ class Import:
             self._reject(row)
 
     def _bad_rows(self) -> BadData:
+        self.bad.sort(key=lambda bad: bad.line)
         lines = [f"{self.source.name}:{bad.line}: {bad.column}: {bad.why}" for bad in self.bad[:SHOWN]]
         more = f", the first {len(lines)} problems are named" if self.rejected > len(lines) else ""
         nothing = "nothing more was imported" if self._resumes else "nothing was imported"
