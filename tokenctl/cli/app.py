@@ -15,7 +15,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
     pretty_exceptions_enable=False,
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="""The operations command line for a token ledger on PostgreSQL.
 
@@ -29,14 +28,8 @@ app = typer.Typer(
 
 
 @app.callback()
-def _root(
-    version: Annotated[bool, typer.Option("--version", "-V", help="Print the version.", is_eager=True)] = False,
-) -> None:
-    if version:
-        from tokenctl import __version__
-
-        typer.echo(f"tokenctl {__version__}")
-        raise typer.Exit
+def _root(version: Annotated[bool, typer.Option("--version", "-V", help="Print the version.")] = False) -> None:
+    assert not version  # noqa: S101 — StrictGroup answers it
 
 
 for module in (balance, grant_bonus, batch_import, reverse, db):

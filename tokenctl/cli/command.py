@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from tokenctl import __version__
 from tokenctl.cli.options import COMMON
 from tokenctl.errors import UsageError
 
@@ -28,6 +29,16 @@ class State:
     debug: bool = False
 
 
+def print_text(text: str) -> None:
+    """Print help or the version; what cannot be written is told as of every result."""
+    try:
+        typer.echo(text)
+    except OSError:
+        from tokenctl.output import Output  # it costs more than the help does
+
+        Output().text(text + "\n")
+
+
 class StrictCommand(TyperCommand):
     """A command that refuses an option given twice and an empty argument.
 
@@ -40,18 +51,31 @@ class StrictCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse, and refuse what is ambiguous."""
         values, _, order = self.make_parser(ctx).parse_args(list(args))
-        if not values.get("help"):  # as the parser sees it: a note may well be "-h"
-            given = Counter(p.opts[0] for p in order if p.param_type_name == "option")
-            for name, times in given.items():
-                if times > 1:
-                    raise UsageError(f"{name} is given twice", hint="which one is meant?")
-            if "" in args:
-                raise UsageError("an argument is empty (an unset variable?)")
+        if values.get("help"):  # as the parser sees it: a note may well be "-h"
+            print_text(ctx.get_help())
+            raise typer.Exit
+        given = Counter(p.opts[0] for p in order if p.param_type_name == "option")
+        for name, times in given.items():
+            if times > 1:
+                raise UsageError(f"{name} is given twice", hint="which one is meant?")
+        if "" in args:
+            raise UsageError("an argument is empty (an unset variable?)")
         return super().parse_args(ctx, args)
 
 
 class StrictGroup(TyperGroup):
-    """The root: commands in the order in which they were added."""
+    """The root: commands in the order in which they were added; alone it shows its help."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse what stands before the command's name."""
+        if not args:
+            typer.echo(ctx.get_help(), err=True)
+            raise typer.Exit(UsageError.exit_code)
+        values, _, _ = self.make_parser(ctx).parse_args(list(args))
+        if values.get("help") or values.get("version"):  # typer would ask for a command first
+            print_text(ctx.get_help() if values.get("help") else f"tokenctl {__version__}")
+            raise typer.Exit
+        return super().parse_args(ctx, args)
 
     def list_commands(self, _ctx: Any) -> list[str]:
         """The commands as `--help` lists them."""

@@ -146,7 +146,6 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(
         cls=StrictGroup,
         help="The database, and the embedded server.",
-        no_args_is_help=True,
         rich_markup_mode=None,
     )
     bodies = {

@@ -85,6 +85,10 @@ class Output:
         else:
             self._write(self._table(view))
 
+    def text(self, content: str) -> None:
+        """Print a text as it is. Raises OutputFailed when it cannot be written."""
+        self._write(content)
+
     def say(self, line: str, *, mark: str = "▸") -> None:
         """A line of talk on stderr; silent with --quiet."""
         if not self.quiet:
