@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psycopg
 
 from tests import require
+from tests.waiting import until
 from tokenctl.storage.embedded import EmbeddedPaths, EmbeddedServer
 
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
@@ -34,13 +37,12 @@ def bin_dir(name: str) -> Path | None:
 
 
 class Farm:
-    """Makes embedded servers and remembers them."""
+    """Makes embedded servers and leaves none behind."""
 
     def __init__(self, programs: Path | None = None) -> None:
         """Servers run `programs`; None means the wheel's."""
         self.programs = programs
         self._folders: list[Path] = []
-        self._servers: list[EmbeddedServer] = []
 
     def folder(self) -> Path:
         """An empty folder that every user can pass through: pytest's own are closed, and long."""
@@ -53,15 +55,12 @@ class Farm:
         """A server whose data will be in `root`, not started."""
         root = root or self.folder() / "pg"
         paths = EmbeddedPaths(root, self.programs)
-        server = EmbeddedServer(paths, system_root=root.parent / "system", namespaces=namespaces)
-        self._servers.append(server)
-        return server
+        return EmbeddedServer(paths, system_root=root.parent / "system", namespaces=namespaces)
 
     def close(self) -> None:
-        """Stop everything and remove it."""
-        for server in self._servers:
-            server.stop("immediate", deadline_s=ENOUGH_S)
+        """End every server whose data lies in one of our folders, whoever started it, and remove them."""
         for folder in self._folders:
+            until(partial(_none_left, folder), f"the servers of {folder} are gone")
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -76,15 +75,26 @@ def farm(programs: Path | None = None) -> Iterator[Farm]:
 
 def postmasters(data_dir: Path) -> set[int]:
     """The pids of all live servers of `data_dir`, by the machine's list of processes and no file of theirs."""
-    found = set()
+    return {pid for pid, served in _servers() if served == data_dir}
+
+
+def _none_left(folder: Path) -> bool:
+    """Tell every server below `folder` to end; whether there was none."""
+    pids = [pid for pid, served in _servers() if served.is_relative_to(folder)]
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGQUIT)
+    return not pids
+
+
+def _servers() -> Iterator[tuple[int, Path]]:
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if words[0].endswith(b"/postgres") and words[1:3] == [b"-D", os.fsencode(data_dir)]:
-            found.add(int(entry.name))
-    return found
+        if words[0].endswith(b"/postgres") and words[1:2] == [b"-D"]:
+            yield int(entry.name), Path(os.fsdecode(words[2]))
 
 
 def answers(server: EmbeddedServer) -> bool:
@@ -97,16 +107,37 @@ def answers(server: EmbeddedServer) -> bool:
 class Other:
     """Another process with a server object for `root`, which calls what it is told."""
 
-    def __init__(self, root: Path, programs: Path | None = None, *, uid: int | None = None) -> None:
-        """It knows no HOME nor any other variable; with `uid` it becomes that user after its imports."""
+    def __init__(
+        self, root: Path, programs: Path | None = None, *, uid: int | None = None, uids_inside: int = 0
+    ) -> None:
+        """It knows no HOME nor any other variable; with `uid` it becomes that user after its imports.
+
+        With `uids_inside` it is root of a container of so many users, in which no
+        user namespace can be made.
+        """
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _OTHER, str(root), str(programs or ""), "" if uid is None else str(uid)],
+            [
+                *(_CONTAINER if uids_inside else ()),
+                *(sys.executable, "-c", _OTHER, str(root), str(programs or "")),
+                "" if uid is None else str(uid),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+            env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
             cwd="/",
         )
+        if uids_inside:
+            self._map(uids_inside)
+
+    def _map(self, uids_inside: int) -> None:
+        """Give the container its users, as the first of which its root is born."""
+        proc = Path(f"/proc/{self.process.pid}")
+        ours = Path("/proc/self/ns/user").readlink()
+        until(lambda: (proc / "ns" / "user").readlink() != ours, "the namespace is entered")
+        for name in ("uid_map", "gid_map"):
+            (proc / name).write_text(f"0 0 {uids_inside}")
+        self.tell("go")
 
     def tell(self, expression: str) -> None:
         """Have `expression` evaluated and don't wait."""
@@ -129,8 +160,8 @@ class Other:
 
 
 @contextmanager
-def other(root: Path, programs: Path | None = None, *, uid: int | None = None) -> Iterator[Other]:
-    process = Other(root, programs, uid=uid)
+def other(root: Path, programs: Path | None = None, *, uid: int | None = None, uids_inside: int = 0) -> Iterator[Other]:
+    process = Other(root, programs, uid=uid, uids_inside=uids_inside)
     try:
         assert process.heard() == "ready"
         yield process
@@ -140,6 +171,9 @@ def other(root: Path, programs: Path | None = None, *, uid: int | None = None) -
 
 START = f"server.ensure_running(deadline_s={ENOUGH_S})"
 STOP = f"server.stop(deadline_s={ENOUGH_S})"
+# A program started before the uids are mapped has no powers; the one after has root's.
+_FORBID = 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"'
+_CONTAINER = ("unshare", "--user", "sh", "-c", 'read go; exec "$@"', "sh", "sh", "-euc", _FORBID, "sh")
 _OTHER = """
 import os, pathlib, sys, time
 from tokenctl.errors import TokenctlError
@@ -147,7 +181,8 @@ from tokenctl.storage.embedded import EmbeddedPaths, EmbeddedServer, locks
 _, root, programs, uid = sys.argv
 if uid:
     os.setgroups([]), os.setgid(int(uid)), os.setuid(int(uid))
-server = EmbeddedServer(EmbeddedPaths(pathlib.Path(root), pathlib.Path(programs) if programs else None))
+paths = EmbeddedPaths(pathlib.Path(root), pathlib.Path(programs) if programs else None)
+server = EmbeddedServer(paths, system_root=paths.root.parent / "system")
 print("ready", flush=True)
 for expression in sys.stdin:
     try:

@@ -180,6 +180,26 @@ def test_without_namespaces_root_drops_to_a_user_and_stays_with_that(place: Farm
 
 
 @as_root
+@pytest.mark.usefixtures("_namespaces")
+def test_in_a_container_that_permits_no_namespace(place: Farm) -> None:
+    root = place.folder() / "pg"
+    with other(root, _programs_for_all(place), uids_inside=65536) as process:
+        assert process.ask(START).startswith(f"host={root.parent}/system/")
+        assert process.ask("server.status().running") == "True"
+        assert process.ask(STOP) == "True"
+
+
+@as_root
+@pytest.mark.usefixtures("_namespaces")
+def test_in_a_container_that_has_no_other_user_either(place: Farm) -> None:
+    root = place.folder() / "pg"
+    with other(root, uids_inside=1) as process:
+        said = process.ask(START)
+    assert said.startswith("78 PostgreSQL does not run as root, user namespaces are not permitted here, and uid")
+    assert list((root.parent / "system").iterdir()) == []
+
+
+@as_root
 @pytest.mark.parametrize("namespaces", [True, False])
 def test_programs_that_the_servers_user_cannot_reach(place: Farm, namespaces: bool) -> None:
     closed = place.folder() / "closed"

@@ -205,9 +205,15 @@ class TestPrograms:
         with pytest.raises(ConfigError, match=f"postgres in {tmp_path}"):
             binaries.programs_dir(tmp_path)
 
-    def test_programs_that_do_not_run_here_are_told_with_their_words(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [("#!/bin/sh\necho wrong libc >&2\nexit 1\n", "wrong libc"), ("\x7fELF of another", "Exec format error")],
+    )
+    def test_programs_that_do_not_run_here_are_told_with_their_words(
+        self, tmp_path: Path, text: str, words: str
+    ) -> None:
         program = tmp_path / "postgres"
-        program.write_text("#!/bin/sh\necho wrong libc >&2\nexit 1\n")
+        program.write_text(text)
         program.chmod(0o755)
-        with pytest.raises(ConfigError, match="does not run on this machine: wrong libc"):
+        with pytest.raises(ConfigError, match=f"does not run on this machine: {words}"):
             rootless.major_version(Identity(os.geteuid(), os.getegid()), program, tmp_path)

