@@ -163,7 +163,10 @@ def test_after_kill_9_there_is_a_live_server_with_the_data(running: EmbeddedServ
 def test_a_busy_orphan_of_a_killed_server_does_not_block_the_next(running: EmbeddedServer) -> None:
     client = psycopg.connect(running.conninfo(), autocommit=True)
     orphan = client.info.backend_pid
-    client.pgconn.send_query(b"DO $$ BEGIN LOOP END LOOP; END $$")
+    # Busy, and so deaf to its postmaster's death; bounded, in case this test is killed too.
+    client.pgconn.send_query(
+        b"DO $$ BEGIN LOOP EXIT WHEN clock_timestamp() > now() + interval '2 minutes'; END LOOP; END $$"
+    )
     _kill(running)
     assert Path(f"/proc/{orphan}").exists()
     running.ensure_running(deadline_s=ENOUGH_S)
