@@ -1,0 +1,222 @@
+"""`batch-import` says no: the right exit code, a sentence, and nothing left behind."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.batch_driver import Client, Row
+from tests.cli.running import Cli, CommandLine
+from tests.cli.test_batch_import import HEADER, keys, untouched, write
+from tests.unit.grantfile.corpus import Case
+from tests.unit.grantfile.corpus_rows import CORPUS
+
+
+@pytest.fixture(autouse=True)
+def _batch_role(request: pytest.FixtureRequest) -> None:
+    if "cli" in request.fixturenames:
+        request.getfixturevalue("cli").login("batch1")
+
+
+def arguments(case: Case, folder: Path) -> list[str]:
+    """The command line of a case; what is no option goes into the configuration."""
+    options = dict(case.options)
+    config = ""
+    if "max_rows" in options:
+        config += f"[limits]\nimport_rows = {options.pop('max_rows')}\n"
+    if "reasons" in options:
+        config = f"reasons = {sorted(options.pop('reasons'))}\n{config}"
+    (folder / "config.toml").write_text(config)
+    names = {"format": "--format-in", "default_reason": "--reason", "campaign": "--campaign"}
+    given = [word for name, value in options.items() for word in (names[name], str(value))]
+    return ["batch-import", case.path(folder), "--yes", "--config", str(folder / "config.toml"), *given]
+
+
+@pytest.mark.parametrize("share", range(4))
+def test_no_file_of_the_corpus_leaves_a_trace(cli: Cli, share: int, tmp_path: Path, subtests: pytest.Subtests) -> None:
+    assert len(CORPUS) >= 60
+    for number, case in enumerate(CORPUS[share::4]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with subtests.test(case.name):
+            argv = arguments(case, folder)
+            got = cli(*argv, stdin=case.content if case.stdin else b"")
+            raised = case.error.exit_code if case.error is not None else 65
+            assert got.code == (2 if "" in argv else raised)  # an empty argument is no file's name yet
+            assert got.out == b""
+            assert "Traceback" not in got.err
+            assert all(line.isprintable() for line in got.err.splitlines())
+            if case.error is None:
+                assert re.search(case.message, got.err, re.MULTILINE)
+                assert re.search(r"^[^\n]*:[0-9]+: [a-z_]+: \S", got.err, re.MULTILINE)
+    assert untouched(cli)
+
+
+def test_a_mistake_in_the_last_of_many_rows_stops_the_first(cli: Cli) -> None:
+    write(*(f"u{n},5,x,k{n}" for n in range(20_000)), "last,five,x,k")
+    got = cli("batch-import", "grants.csv", "--yes")
+    assert got.code == 65
+    assert "grants.csv:20002: amount: " in got.err
+    assert untouched(cli)
+
+
+def test_no_more_than_a_hundred_problems_are_named(cli: Cli) -> None:
+    write(*(f"u{n},x,x,k{n}" for n in range(500)))
+    got = cli("batch-import", "grants.csv", "--yes")
+    assert len([line for line in got.err.splitlines() if line.startswith("grants.csv:")]) == 100
+    assert "500 of 500 rows are bad" in got.err
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (["--expect-rows", "2"], 0),
+        (["--expect-rows", "3"], 2),
+        (["--expect-rows", "0"], 2),
+        (["--expect-total", "12"], 0),
+        (["--expect-total", "13"], 2),
+        (["--expect-total", "0"], 2),
+        (["--expect-rows", "2", "--expect-total", "12"], 0),
+        (["--expect-rows", "2", "--expect-total", "11"], 2),
+        (["--expect-rows", "1_0"], 2),
+        (["--expect-total", "-1"], 2),
+    ],
+)
+def test_expectations_are_held_to(cli: Cli, options: list[str], code: int) -> None:
+    write("u1,5,x,k1", "u2,7,x,k2")
+    got = cli("batch-import", "grants.csv", "--yes", *options)
+    assert got.code == code
+    assert untouched(cli) == (code != 0)
+
+
+def test_a_last_line_without_newline_needs_an_expectation(cli: Cli) -> None:
+    Path("cut.csv").write_text(f"{HEADER}\nu1,5,x,k1\nu2,500,x,k2")
+    got = cli("batch-import", "cut.csv", "--yes")
+    assert got.code == 65
+    assert "cut.csv:3: the last line has no newline" in got.err
+    assert "--expect-rows 2 --expect-total 505" in got.err
+    assert cli("batch-import", "cut.csv", "--yes", "--expect-rows", "3").code == 2
+    assert untouched(cli)
+    assert cli("batch-import", "cut.csv", "--yes", "--expect-total", "505").code == 0
+    assert keys(cli) == ["k1", "k2"]
+
+
+def test_yes_alone_never_passes_the_limit(cli: Cli) -> None:
+    write("u1,200000,x,k1", "u2,1,x,k2")
+    got = cli("batch-import", "grants.csv", "--yes")
+    assert got.code == 2
+    assert "--expect-total 200001" in got.err
+    assert cli("batch-import", "grants.csv", "--yes", "--expect-rows", "2").code == 2
+    assert cli("batch-import", "grants.csv", "--expect-total", "200001").code == 2  # it is no --yes
+    assert untouched(cli)
+    assert cli("batch-import", "grants.csv", "--yes", "--expect-total", "200001").code == 0
+
+
+def test_a_total_that_nobody_can_count_is_bad_data(cli: Cli) -> None:
+    write(*(f"u{n % 2},999999999999999,x,k{n}" for n in range(20_000)))
+    got = cli("batch-import", "grants.csv", "--yes")
+    assert got.code == 65
+    assert "19,999,999,999,999,980,000 tokens" in got.err
+    assert untouched(cli)
+
+
+def test_a_balance_that_would_overflow_is_left_out_and_named(cli: Cli) -> None:
+    write(*(f"u{n // 10},999999999999999,x,k{n}" for n in range(11)))
+    got = cli("batch-import", "grants.csv", "--yes", "--expect-total", "10999999999999989", "--json")
+    assert got.code == 65
+    assert got.json["data"]["rows"]["refused"] == 10
+    assert "the balance of u0 would pass" in got.err
+    assert keys(cli) == ["k10"]
+    cli.db.check()
+
+
+def test_without_terminal_and_yes_nothing_is_even_connected_to(offline: CommandLine) -> None:
+    write("u1,5,x,k1")
+    got = offline("batch-import", "grants.csv", stdin=b"y\n")
+    assert (got.code, "--yes" in got.err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["missing.csv", "."])
+def test_what_is_no_file_is_told_before_connecting(offline: CommandLine, name: str) -> None:
+    assert offline("batch-import", name, "--yes").code == 66
+
+
+def test_no_database_is_69(offline: CommandLine) -> None:
+    write("u1,5,x,k1")
+    assert offline("batch-import", "grants.csv", "--yes").code == 69
+
+
+def test_support_may_not_import(cli: Cli) -> None:
+    write("u1,5,x,k1")
+    cli.login("support1")
+    assert cli("batch-import", "grants.csv", "--yes").code == 77
+    assert cli.db.rows("SELECT operator, action, outcome FROM tokenctl.audit_log") == [
+        ("support1", "import", "not_allowed")
+    ]
+
+
+def test_a_reason_that_is_not_listed_is_refused(cli: Cli) -> None:
+    Path("c.toml").write_text('reasons = ["goodwill"]\n')
+    write("u1,5,goodwil,k1")
+    got = cli("batch-import", "grants.csv", "--yes", "--config", "c.toml")
+    assert (got.code, "did you mean 'goodwill'?" in got.err) == (65, True)
+    assert cli("batch-import", "grants.csv", "--yes", "--config", "c.toml", "--reason", "gift").code == 2
+    assert untouched(cli)
+
+
+def test_a_second_run_ends_at_once_and_says_who_is_at_it(cli: Cli) -> None:
+    write("u1,5,x,k1")
+    batch = cli("batch-import", "grants.csv", "-n", "--json").json["data"]["batch_id"]
+    first = Client(cli.db, "batch2", batch)
+    first.open()
+    got = cli("batch-import", "grants.csv", "--yes", "--json")
+    assert (got.code, got.problem["type"], got.problem["retryable"]) == (75, "urn:tokenctl:problem:lock-held", True)
+    assert f"(batch {batch}): me as batch2 since " in got.problem["detail"]
+    assert cli.db.rows("SELECT count(*) FROM tokenctl.token_transactions") == [(0,)]
+    first.die()
+
+
+def test_a_reversed_file_is_refused_until_the_reversal_is_undone(cli: Cli) -> None:
+    write("u1,5,x,k1")
+    batch = cli("batch-import", "grants.csv", "--yes", "--json").json["data"]["batch_id"]
+    undo = cli("reverse", "--batch", batch, "--reason", "mistake", "--yes", "--json").json["data"]["batch_id"]
+    got = cli("batch-import", "grants.csv", "--yes", "--json")
+    assert (got.code, got.problem["type"]) == (1, "urn:tokenctl:problem:replay-of-reversed")
+    assert "new keys" in got.problem["hint"]
+    assert cli("reverse", "--batch", undo, "--reason", "mistake", "--yes").code == 0
+    assert cli("batch-import", "grants.csv", "--yes").code == 0
+    assert cli.balance() == 5
+
+
+def test_a_batch_is_reversed_once_and_never_by_more_than_there_is(cli: Cli) -> None:
+    write("u1,5,x,k1", "u2,7,x,k2")
+    batch = cli("batch-import", "grants.csv", "--yes", "--json").json["data"]["batch_id"]
+    assert cli("reverse", "u1:1", "--reason", "mistake", "--yes").code == 0
+    cli.db.rows(
+        "INSERT INTO tokenctl.token_holds (user_id, hold_id, amount, expires_at, purpose, idempotency_key, operator,"
+        " claimed_by, request_id) VALUES ('u2', 'h', 3, clock_timestamp() + '1 hour', 't', 'h', 'x', 'x', 'x')"
+    )
+    short = cli("reverse", "--batch", batch, "--reason", "mistake", "--yes", "--json")
+    assert (short.code, short.problem["missing"], short.problem["users"]) == (1, 3, ["u2"])
+    cli.db.rows("UPDATE tokenctl.token_holds SET state = 'released', settled_at = clock_timestamp()")
+    planned = cli("reverse", "--batch", batch, "--reason", "mistake", "--dry-run", "--json")
+    assert (planned.code, planned.json["data"]["rows"], planned.json["meta"]["dry_run"]) == (0, 1, True)
+    assert cli.balance("u2") == 7
+    assert cli("reverse", "--batch", batch, "--reason", "mistake", "--yes").code == 0
+    assert cli.balance("u2") == 0
+    again = cli("reverse", "--batch", batch, "--reason", "mistake", "--yes", "--json")
+    assert (again.code, again.problem["type"]) == (1, "urn:tokenctl:problem:already-reversed")
+    assert cli("reverse", "--batch", "f" * 12, "--reason", "mistake", "--yes").code == 1
+    cli.db.check()
+
+
+def test_a_batch_that_is_still_imported_is_not_reversed(cli: Cli) -> None:
+    client = Client(cli.db)
+    client.stage([Row("u1", 5, "k")])
+    assert cli("reverse", "--batch", client.batch, "--reason", "mistake", "--yes").code == 75
+    client.begin()
+    client.die()
+    got = cli("reverse", "--batch", client.batch, "--reason", "mistake", "--yes")
+    assert (got.code, "is not finished" in got.err or "at this moment" in got.err) == (75, True)
