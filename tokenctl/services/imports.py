@@ -159,12 +159,18 @@ class Import:
 
     def _judge(self) -> None:
         """Refuse now, before anything is posted, or take the bad rows out."""
+        if self.tally.tokens > MAX_TOTAL:
+            raise BadData(
+                f"{self.source.name}: its rows sum to {self.tally.tokens:,} tokens; one import carries {MAX_TOTAL:,}",
+                hint="are the amounts right? a large file can be split",
+            )
         known_only = self.options.known_users_only
         self.plan = self.store.plan(known_only=known_only, drop=False)
         findings = self.store.findings(known_only=known_only) if self.plan.findings else []
         if self._resumes and not self.options.partial and {f.problem for f in findings} == {"conflict"}:
             findings = []  # met on the way, while posting: these are reported, and the rest is finished
-        self._reject_findings(findings)
+        if findings:
+            self._reject_findings(findings)  # reads the file again
         # Bad rows first: they are often why a sum is not the expected one.
         if self.rejected and not self.options.partial:
             raise self._bad_rows()
@@ -179,11 +185,6 @@ class Import:
 
     def _expectations(self) -> None:
         tally, options = self.tally, self.options
-        if tally.tokens > MAX_TOTAL:
-            raise BadData(
-                f"{self.source.name}: its rows sum to {tally.tokens:,} tokens; one import carries {MAX_TOTAL:,}",
-                hint="are the amounts right? a large file can be split",
-            )
         for flag, wanted, found, what in (
             ("--expect-rows", options.expect_rows, tally.rows, "rows"),
             ("--expect-total", options.expect_total, tally.tokens, "tokens in its good rows"),
