@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_QUOTED = r'"[^"]*+(?:""[^"]*+)*"'
+_QUOTED = r'"[^"]*+(?:""[^"]*+)*"(?!")'
 _CLOSED = re.compile(_QUOTED)
 _ODD = re.compile(r'["\r]')
 

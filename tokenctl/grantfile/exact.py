@@ -13,8 +13,9 @@ from tokenctl.grantfile.rows import BadRow, GrantRow, Judge, Problem
 from tokenctl.grantfile.shape import Shape
 from tokenctl.grantfile.values import Number, Value
 
-_CSV_BLANK = re.compile(r"(?:\r?\n)*")
-_JSON_BLANK = re.compile(r"(?:[ \t]*\r?\n)*")
+# At most so many at a time: for each repetition of a group re keeps what it might take back.
+_CSV_BLANK = re.compile(r"(?:\r?\n){0,1000}")
+_JSON_BLANK = re.compile(r"(?:[ \t]*\r?\n){0,1000}")
 
 
 class Exact(NamedTuple):
@@ -36,7 +37,7 @@ class ExactReader:
         self._blank = _CSV_BLANK if shape.is_csv else _JSON_BLANK
 
     def skip_blank(self, text: str, start: int) -> int:
-        """Return the index after the blank lines at `start`."""
+        """Return the index after some blank lines at `start`, or `start` when there are none."""
         blank = self._blank.match(text, start)
         return blank.end() if blank else start
 

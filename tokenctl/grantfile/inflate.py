@@ -39,7 +39,8 @@ def inflate(pieces: Iterable[bytes], *, name: str, piece_bytes: int, max_ratio: 
                     f"{name}: decompresses to more than {max_ratio} times its size; that is no list of grants",
                     hint="decompress it, look at it, and import the decompressed file",
                 )
-            yield out
+            if out:
+                yield out
     if not member.eof:
         raise BadData(f"{name}: the gzip data is cut off", hint="transfer the file again")
 

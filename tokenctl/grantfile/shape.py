@@ -15,7 +15,6 @@ from tokenctl.grantfile.options import CheckOptions
 from tokenctl.grantfile.source import Lines, Source
 
 _BOM = b"\xef\xbb\xbf"
-_BLANK_LINES = re.compile(rb"(?:[ \t]*\r?\n)*")
 _MEMBER = re.compile(r'"([a-z_]+)": ?')
 
 
@@ -73,11 +72,12 @@ def describe(source: Source, options: CheckOptions) -> Shape:
 def _first_line(source: Source) -> _Start:
     for lines in source.lines():
         skipped = len(_BOM) if lines.offset == 0 and lines.data.startswith(_BOM) else 0
-        blank = _BLANK_LINES.match(lines.data, skipped)
-        begin = blank.end() if blank else skipped
-        if begin == len(lines.data):
+        content = lines.data[skipped:].lstrip(b" \t\r\n")
+        if not content:
             continue
-        end = lines.data.index(b"\n", begin) + 1
+        first = len(lines.data) - len(content)
+        begin = max(skipped, lines.data.rfind(b"\n", 0, first) + 1)
+        end = lines.data.index(b"\n", first) + 1
         number = lines.first + lines.data.count(b"\n", 0, begin)
         text = decode(Lines(number, lines.offset + begin, lines.data[begin:end]), source.name)
         return _Start(text, number, lines.offset + begin, lines.offset + end)

@@ -132,7 +132,7 @@ def _measure(handle: io.FileIO, name: str, path: Path | None, max_bytes: int, ma
         if size > max_bytes:
             raise _too_large(name, max_bytes)
         digest.update(piece)
-        last = piece or last
+        last = piece
     return Source(
         name=name, path=path, size=size, sha256=digest.hexdigest(), gzip=is_gzip,
         ends_with_newline=last.endswith(b"\n"), raw_size=raw_size, max_ratio=max_ratio, handle=handle,
