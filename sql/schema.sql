@@ -224,6 +224,10 @@ BEGIN
   IF batch.state <> 'applying' THEN
     RAISE EXCEPTION 'batch % has not begun', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
   END IF;
+  -- The commit of a slice need not wait for the disk: nothing is promised before
+  -- import_close_v1, whose commit waits, and the log reaches the disk in order. A crash
+  -- of the server takes the slice together with its lane, and the next run posts it.
+  PERFORM set_config('synchronous_commit', 'off', true);
   -- One multi-user post at a time in a partition: two of them that lock the same
   -- accounts in different orders would deadlock. Single posts hold one lock only.
   PERFORM pg_advisory_xact_lock(hashtext('tokenctl partition'), p_part);
@@ -799,7 +803,7 @@ BEGIN
   -- Inside the file the first row of a key is the one that counts.
   v_judged := format($sql$
     (SELECT s.*, t.seq AS other_seq, CASE
-        WHEN t.seq IS NULL AND r.seq IS NOT NULL THEN 'replayed'
+        WHEN r.seq IS NOT NULL THEN 'replayed'
         WHEN t.seq IS NULL AND row_number() OVER (PARTITION BY s.user_id, s.idempotency_key ORDER BY s.line) = 1 THEN NULL
         WHEN t.seq IS NOT NULL AND (s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq)
           IS NOT DISTINCT FROM (t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq) THEN 'replayed'

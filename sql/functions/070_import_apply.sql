@@ -71,6 +71,10 @@ BEGIN
   IF batch.state <> 'applying' THEN
     RAISE EXCEPTION 'batch % has not begun', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
   END IF;
+  -- The commit of a slice need not wait for the disk: nothing is promised before
+  -- import_close_v1, whose commit waits, and the log reaches the disk in order. A crash
+  -- of the server takes the slice together with its lane, and the next run posts it.
+  PERFORM set_config('synchronous_commit', 'off', true);
   -- One multi-user post at a time in a partition: two of them that lock the same
   -- accounts in different orders would deadlock. Single posts hold one lock only.
   PERFORM pg_advisory_xact_lock(hashtext('tokenctl partition'), p_part);
