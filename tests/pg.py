@@ -200,6 +200,7 @@ def hold(db: LedgerDB, user: str, amount: int, *, seconds: int = 60, hold_id: st
     db.rows(
         "INSERT INTO tokenctl.token_holds (user_id, hold_id, amount, state, expires_at, purpose, idempotency_key,"
         " operator, claimed_by, request_id, settled_at) VALUES (%s, %s, %s, %s,"
-        " clock_timestamp() + %s * interval '1 s', 'test', %s, 'x', 'x', 'x', CASE WHEN %s <> 'open' THEN clock_timestamp() END)",
+        " clock_timestamp() + %s * interval '1 s', 'test', %s, 'x', 'x', 'x',"
+        " CASE WHEN %s <> 'open' THEN clock_timestamp() END)",
         user, hold_id, amount, state, seconds, hold_id, state,
     )  # fmt: skip

@@ -40,8 +40,8 @@ FORBIDDEN = {
     " LANGUAGE sql AS 'SELECT 0::bigint'",
     "become the owner": "SET ROLE tokenctl_owner",
     "turn triggers off": "SET session_replication_role = replica",
-    "post past the checks": "SELECT tokenctl.post_one('u1', 'adjustment', 5, 'x', NULL, NULL, NULL, 'k', NULL, 'r', 'c',"
-    " true)",
+    "post past the checks": "SELECT tokenctl.post_one('u1', 'adjustment', 5, 'x', NULL, NULL, NULL, 'k', NULL, 'r',"
+    " 'c', true)",
     "post a set": "SELECT tokenctl.post_set(0, '(SELECT)', 0, false, 'b', 'r', 'c')",
     "write an audit row": "SELECT tokenctl.audit('c', 'r', 'a', 'o', 's', '{}')",
     "reap": "SELECT tokenctl.import_reap()",
