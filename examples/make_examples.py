@@ -46,9 +46,7 @@ def november() -> list[Grant]:
     rng = random.Random(202611)
     users = _users(rng)
     outage = [
-        Grant(
-            user, 40, "outage", "outage:2026-11-14", "Outage of 14 November, 09:10 to 11:25 UTC", "INC-2214"
-        )
+        Grant(user, 40, "outage", "outage:2026-11-14", "Outage of 14 November, 09:10 to 11:25 UTC", "INC-2214")
         for user in rng.sample(users, 1800)
     ]
     welcome = _welcome(rng)
@@ -77,8 +75,7 @@ def _users(rng: random.Random) -> list[str]:
     """Known users: mostly numbered, some by address."""
     numbered = [f"u_{number}" for number in rng.sample(range(10000, 42000), 3600)]
     addresses = {
-        f"{rng.choice(FIRST_NAMES)}.{rng.choice(LAST_NAMES)}{rng.randrange(2, 99)}@example.org"
-        for _ in range(400)
+        f"{rng.choice(FIRST_NAMES)}.{rng.choice(LAST_NAMES)}{rng.randrange(2, 99)}@example.org" for _ in range(400)
     }
     return numbered + sorted(addresses)
 
@@ -101,9 +98,7 @@ def _goodwill(rng: random.Random, users: list[str]) -> list[Grant]:
     """What support gave, each under its ticket."""
     tickets = sorted(rng.sample(range(48000, 53000), 785))
     return [
-        Grant(
-            rng.choice(users), rng.choice(GOODWILL), "goodwill", f"ticket:{n}", rng.choice(APOLOGIES), str(n)
-        )
+        Grant(rng.choice(users), rng.choice(GOODWILL), "goodwill", f"ticket:{n}", rng.choice(APOLOGIES), str(n))
         for n in tickets
     ]
 

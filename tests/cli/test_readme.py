@@ -14,7 +14,7 @@ from tests.pg import LedgerDB
 from tokenctl.__main__ import main
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = re.findall(r"^```(?:\w*)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+BLOCKS: list[str] = re.findall(r"^```(?:\w*)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
 #: What stands for something that only the reader has.
 TEST_DATABASE = "postgresql://ops@db.example.org/tokens"
 
