@@ -92,7 +92,11 @@ class Database:
             self._conninfo = self._revive()
             connection = self._connect()
         if not self._checked:
-            self._check_schema(connection)
+            try:
+                self._check_schema(connection)
+            except TokenctlError:
+                connection.close()
+                raise
             self._checked = True
         return connection
 
@@ -103,7 +107,11 @@ class Database:
     @property
     def url(self) -> str:
         """The address as a URI that psql accepts, without the password."""
-        parts = {key: str(value) for key, value in libpq.conninfo_to_dict(self._conninfo).items() if key != "password"}
+        try:
+            given = libpq.conninfo_to_dict(self._conninfo)
+        except psycopg.ProgrammingError as error:  # its text may hold a password
+            raise _wrong_string() from error
+        parts = {key: str(value) for key, value in given.items() if key != "password"}
         name = quote(parts.pop("dbname", ""), safe="")
         return f"postgresql:///{name}" + (f"?{urlencode(parts, quote_via=quote)}" if parts else "")
 
@@ -185,10 +193,7 @@ class Database:
                 self._conninfo, autocommit=True, prepare_threshold=None, application_name=name, **settings
             )
         except psycopg.ProgrammingError as error:  # the string itself; its text may hold a password
-            raise ConfigError(
-                "the database's connection string is wrong",
-                hint="postgresql://user@host:port/name, or service=name",
-            ) from error
+            raise _wrong_string() from error
         except psycopg.Error as error:
             raise failures.connecting(error, self._conninfo, self.where) from error
 
@@ -200,11 +205,7 @@ class Database:
         if self._revive is not None and not state.is_current():
             self._conninfo = self._revive()
             state = self.schema_state(connection)
-        try:
-            state.demand()
-        except TokenctlError:
-            connection.close()
-            raise
+        state.demand()
 
     def schema_state(self, connection: Connection) -> State:
         """What has been applied to the database; raises SchemaMismatch when nothing was."""
@@ -217,3 +218,9 @@ class Database:
         if row is None:  # a SELECT of aggregates without FROM has one row
             raise SchemaMismatch
         return State(row[0], {int(key): value for key, value in row[1].items()}, row[2])
+
+
+def _wrong_string() -> ConfigError:
+    return ConfigError(
+        "the database's connection string is wrong", hint="postgresql://user@host:port/name, or service=name"
+    )

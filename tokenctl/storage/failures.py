@@ -10,13 +10,17 @@ from __future__ import annotations
 import re
 
 import psycopg
+from psycopg import conninfo as libpq
 from psycopg import pq
 
 from tokenctl import errors
 
+_PING_TIMEOUT_S = 2  # libpq's floor
 _CROWDED = re.compile(
     r"too many (connections|clients)|connection slots|query_wait_timeout|server_login_retry", re.IGNORECASE
 )
+# libpq tries to connect with some values that it cannot read, such as a port "x".
+_INVALID = re.compile(r"invalid (port number|integer value|\w+ value)", re.IGNORECASE)
 _REFUSED_LOGIN = re.compile(r"password|authentication|role .* does not exist|pg_hba|no .* entry", re.IGNORECASE)
 
 
@@ -28,7 +32,8 @@ def connecting(error: psycopg.Error, conninfo: str, where: str) -> errors.Tokenc
             f"the database at {where} does not answer", hint="is the address right, and the server up?"
         )
     try:
-        ping = pq.PGconn.ping(conninfo.encode())
+        # Bounded: a server may fall silent now, and the ping holds the interpreter meanwhile.
+        ping = pq.PGconn.ping(libpq.make_conninfo(conninfo, connect_timeout=_PING_TIMEOUT_S).encode())
     except psycopg.Error:
         ping = pq.Ping.NO_ATTEMPT
     if _CROWDED.search(text):
@@ -37,13 +42,13 @@ def connecting(error: psycopg.Error, conninfo: str, where: str) -> errors.Tokenc
         return errors.Unavailable(f"the database at {where} is a read-only standby", hint="name the primary as well")
     if ping == pq.Ping.REJECT:
         return errors.Unavailable(f"the database at {where} is starting or stopping", hint="try again in a moment")
+    if ping == pq.Ping.NO_ATTEMPT or _INVALID.search(text):
+        return errors.ConfigError(
+            "the database's connection string is wrong", hint="see the connection strings of libpq"
+        )
     if ping == pq.Ping.NO_RESPONSE:
         return errors.Unavailable(
             f"the database at {where} does not answer", hint="is the address right, and the server up?"
-        )
-    if ping == pq.Ping.NO_ATTEMPT:
-        return errors.ConfigError(
-            "the database's connection string is wrong", hint="see the connection strings of libpq"
         )
     if _REFUSED_LOGIN.search(text):
         return errors.NotAllowed(
