@@ -118,7 +118,8 @@ def signals_kept() -> Iterator[None]:
 
 def environment(**more: str) -> dict[str, str]:
     """The test's environment for a process of its own, and `more`."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**inherited, "PYTHONPATH": str(ROOT), **more}
 
 
 def run(*argv: str, env: Mapping[str, str] | None = None, stdin: bytes = b"") -> Ran:
