@@ -1,0 +1,91 @@
+"""Without any configuration: the embedded server starts, migrates itself, stops, starts again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import ENOUGH_S, NOWHERE, ROOT, CommandLine, Ran, run
+from tests.integration.embedded_servers import Farm
+from tokenctl.storage.embedded import binaries
+
+
+@pytest.fixture
+def bare() -> Iterator[dict[str, str]]:
+    """An environment with nothing but a place for data, not even HOME; its server is stopped at the end."""
+    farm = Farm()
+    env = {"PATH": os.defpath, "PYTHONPATH": str(ROOT), "XDG_DATA_HOME": str(farm.folder())}
+    env |= {"XDG_CONFIG_HOME": env["XDG_DATA_HOME"] + "/config", "XDG_CONFIG_DIRS": "/nowhere"}
+    try:
+        yield env
+        assert run("db", "stop", env=env).code == 0
+    finally:
+        farm.close()
+
+
+def grant(env: dict[str, str], user: str) -> Ran:
+    options = ("--amount", "500", "--reason", "goodwill", "--new-user", "--yes", "--json")
+    return run("grant-bonus", user, *options, env=env)
+
+
+def test_first_commands_stop_start_and_url(bare: dict[str, str]) -> None:
+    status = run("db", "status", "--json", env=bare)
+    assert status.code == 0
+    data = status.json["data"]
+    assert (data["profile"], data["origin"], data["running"], data["schema"]) == ("default", "default", "no", None)
+    assert not (Path(bare["XDG_DATA_HOME"]) / "tokenctl" / "postgres" / "data").exists()  # looking makes nothing
+
+    with ThreadPoolExecutor() as pool:  # two first commands at once
+        first = list(pool.map(lambda user: grant(bare, user), ("a", "b")))
+    assert [(one.code, one.json["data"]["balance"]) for one in first] == [(0, 500), (0, 500)], first
+    assert first[0].json["data"]["operator"] == "tokenctl_local"
+    balances = [["a", "500"], ["b", "500"]]
+    assert [line[:2] for line in run("balance", "a", "b", env=bare).lines] == balances
+    assert run("db", "status", "--exit-code", env=bare).code == 0
+
+    url = run("db", "url", env=bare).text.strip()
+    psql = [
+        str(binaries.programs_dir(None) / "psql"),
+        "-XAt",
+        url,
+        "-c",
+        "SELECT sum(balance) FROM tokenctl.token_accounts",
+    ]
+    assert subprocess.run(psql, capture_output=True, check=True, timeout=ENOUGH_S).stdout == b"1000\n"
+    assert run("balance", "a", "--format", "value", env={**bare, "TOKENCTL_DATABASE_URL": url}).out == b"500\n"
+
+    stopped = run("db", "stop", "--json", env=bare)
+    assert (stopped.code, stopped.json["data"]["was_running"]) == (0, "yes")
+    assert run("db", "stop", "--json", env=bare).json["data"]["was_running"] == "no"
+    assert run("db", "status", "--exit-code", env=bare).code == 1
+    assert [line[:2] for line in run("balance", "a", "b", env=bare).lines] == balances  # and it runs again
+    started = run("db", "start", "--json", env=bare).json["data"]
+    assert started["running"] == "yes"
+    assert run("db", "start", "--json", env=bare).json["data"]["pid"] == started["pid"]
+
+
+@pytest.mark.parametrize("how", ["url", "profile", "PGHOST", "PGPORT", "PGSERVICE"])
+def test_a_configured_database_that_is_dead_is_never_replaced(offline: CommandLine, home: Path, how: str) -> None:
+    if how != "url":
+        offline.patch.delenv("TOKENCTL_DATABASE_URL")
+    if how == "profile":
+        config = home / "config" / "tokenctl" / "config.toml"
+        config.parent.mkdir(parents=True)
+        config.write_text(f"[profiles.default]\ndatabase = {json.dumps(NOWHERE)}\n")
+    elif how == "PGSERVICE":
+        offline.patch.setenv("PGSERVICEFILE", str(home / "services"))
+        (home / "services").write_text("[dead]\nhost=127.0.0.1\nport=1\n")
+        offline.patch.setenv("PGSERVICE", "dead")
+    elif how != "url":
+        offline.patch.setenv("PGHOST", "127.0.0.1")
+        offline.patch.setenv("PGPORT", "1")
+    assert offline("balance", "u1").code == 69
+    assert offline("db", "start").code == 2
+    assert offline("db", "status").code == 69
+    assert not (home / "data").exists()
