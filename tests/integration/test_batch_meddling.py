@@ -27,8 +27,10 @@ STEPS: dict[str, Callable[[Client], object]] = {
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_nobody_takes_a_step_in_the_batch_of_another(each_db: LedgerDB, begun: bool, subtests: pytest.Subtests) -> None:
-    owner = Client(each_db)
+def test_nobody_takes_a_step_in_the_batch_of_another(
+    ledger_db: LedgerDB, begun: bool, subtests: pytest.Subtests
+) -> None:
+    owner = Client(ledger_db)
     owner.open()
     owner.copy(ROWS)
     if begun:
@@ -40,27 +42,27 @@ def test_nobody_takes_a_step_in_the_batch_of_another(each_db: LedgerDB, begun: b
             if (login, name) == ("support1", "open"):
                 continue  # answered, not raised: see below
             with subtests.test(f"{login} {name}"), pytest.raises(errors.InsufficientPrivilege):
-                step(Client(each_db, login))
-    assert Client(each_db, "batch2").lock() is False
+                step(Client(ledger_db, login))
+    assert Client(ledger_db, "batch2").lock() is False
     owner.seal()
     owner.plan()
     assert owner.finish(30)["applied"] == 30
-    each_db.check()
+    ledger_db.check()
 
 
-def test_support_is_refused_with_an_audit_row(each_db: LedgerDB) -> None:
-    client = Client(each_db, "support1")
+def test_support_is_refused_with_an_audit_row(ledger_db: LedgerDB) -> None:
+    client = Client(ledger_db, "support1")
     assert client.open() == "not_allowed"
     assert client.open_reversal("bbbbbbbbbbbb") == "not_allowed"
-    assert each_db.rows("SELECT operator, action, outcome FROM tokenctl.audit_log ORDER BY 1, 2") == [
+    assert ledger_db.rows("SELECT operator, action, outcome FROM tokenctl.audit_log ORDER BY 1, 2") == [
         ("support1", "import", "not_allowed"),
         ("support1", "reverse-batch", "not_allowed"),
     ]
-    assert staged_tables(each_db) == []
+    assert staged_tables(ledger_db) == []
 
 
-def test_no_row_enters_after_the_seal(each_db: LedgerDB) -> None:
-    client = Client(each_db)
+def test_no_row_enters_after_the_seal(ledger_db: LedgerDB) -> None:
+    client = Client(ledger_db)
     client.open()
     client.copy(ROWS)
     client.seal()
@@ -68,11 +70,11 @@ def test_no_row_enters_after_the_seal(each_db: LedgerDB) -> None:
         client.copy([Row("late", 5, "late")])
 
 
-def test_a_copy_that_was_open_before_the_seal_is_not_posted(each_db: LedgerDB) -> None:
-    client = Client(each_db)
+def test_a_copy_that_was_open_before_the_seal_is_not_posted(ledger_db: LedgerDB) -> None:
+    client = Client(ledger_db)
     client.open()
     client.copy(ROWS)
-    late = each_db.connect("batch1")
+    late = ledger_db.connect("batch1")
     late.autocommit = False
     statement = "INSERT INTO tokenctl_staging.batch_aaaaaaaaaaaa (line, user_id, amount, kind, reason, idempotency_key)"
     late.execute(f"{statement} VALUES (99, 'u1', 5, 'bonus', 'promo', 'late')".encode())
@@ -82,7 +84,7 @@ def test_a_copy_that_was_open_before_the_seal_is_not_posted(each_db: LedgerDB) -
     late.commit()
     with pytest.raises(errors.ObjectNotInPrerequisiteState):
         client.apply()
-    assert each_db.rows("SELECT * FROM tokenctl.token_transactions WHERE idempotency_key = 'late'") == []
+    assert ledger_db.rows("SELECT * FROM tokenctl.token_transactions WHERE idempotency_key = 'late'") == []
 
 
 FORGED = {
@@ -119,8 +121,8 @@ def test_no_client_stages_what_no_file_can_say(each_db: LedgerDB, subtests: pyte
     assert client.plan()["staged"] == 0
 
 
-def test_no_client_reads_changes_or_drops_what_is_staged(each_db: LedgerDB, subtests: pytest.Subtests) -> None:
-    client = Client(each_db)
+def test_no_client_reads_changes_or_drops_what_is_staged(ledger_db: LedgerDB, subtests: pytest.Subtests) -> None:
+    client = Client(ledger_db)
     client.open()
     client.copy(ROWS)
     table = "tokenctl_staging.batch_aaaaaaaaaaaa"
@@ -157,21 +159,21 @@ def test_a_row_that_breaks_a_rule_of_the_ledger_is_not_posted(ledger_db: LedgerD
     assert ledger_db.rows("SELECT * FROM tokenctl.token_transactions WHERE idempotency_key <> 'b'") == []
 
 
-def test_an_id_belongs_to_one_piece_of_work(each_db: LedgerDB) -> None:
-    done = Client(each_db)
+def test_an_id_belongs_to_one_piece_of_work(ledger_db: LedgerDB) -> None:
+    done = Client(ledger_db)
     done.run(ROWS)
-    other = Client(each_db, batch="bbbbbbbbbbbb")
+    other = Client(ledger_db, batch="bbbbbbbbbbbb")
     other.run([Row("u1", 7, "other")])
     done.die()
     other.die()
-    undo = Client(each_db, batch="cccccccccccc")
+    undo = Client(ledger_db, batch="cccccccccccc")
     undo.open_reversal(done.batch)
     with pytest.raises(errors.ObjectNotInPrerequisiteState):
         undo.open_unlocked()  # an import over a reversal
     with pytest.raises(errors.ObjectNotInPrerequisiteState):
         undo.open_reversal(other.batch)  # another reversal over it
     undo.die()
-    third = Client(each_db, batch="dddddddddddd")
+    third = Client(ledger_db, batch="dddddddddddd")
     third.open()
     with pytest.raises(errors.ObjectNotInPrerequisiteState):
         third.open_reversal(other.batch)  # a reversal over an import
@@ -211,30 +213,30 @@ def test_only_what_dead_clients_staged_is_reaped(each_db: LedgerDB) -> None:
     each_db.check()
 
 
-def test_the_reaper_forgets_nothing_that_was_finished_meanwhile(each_db: LedgerDB) -> None:
+def test_the_reaper_forgets_nothing_that_was_finished_meanwhile(ledger_db: LedgerDB) -> None:
     """It has read its list when it waits for a dead client's tables; a batch of the list is finished then."""
-    blocker, quick = Client(each_db, batch="000000000000"), Client(each_db, batch="aaaaaaaaaaaa")
+    blocker, quick = Client(ledger_db, batch="000000000000"), Client(ledger_db, batch="aaaaaaaaaaaa")
     blocker.stage([Row("u1", 1, "x")])
     quick.stage(ROWS)
-    tail = each_db.connect("postgres")
+    tail = ledger_db.connect("postgres")
     tail.execute("BEGIN")
     tail.execute("LOCK TABLE tokenctl_staging.batch_000000000000 IN ACCESS SHARE MODE")
     blocker.die()
-    wait_until_free(each_db, blocker.batch)
-    reaper = Client(each_db, batch="ffffffffffff")
+    wait_until_free(ledger_db, blocker.batch)
+    reaper = Client(ledger_db, batch="ffffffffffff")
     reaper.lock()
     pid = reaper.connection.info.backend_pid
     reaper.connection.pgconn.send_query(
         b"SELECT tokenctl.import_open_v1('ffffffffffff', 'f', repeat('a', 64), 1, '{}', 1, 'r', 'me')"
     )
     waiting = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
-    until(lambda: each_db.rows(waiting, pid), "the reaper waits for the table")
+    until(lambda: ledger_db.rows(waiting, pid), "the reaper waits for the table")
     assert quick.finish(30)["state"] == "done"
     quick.die()
-    wait_until_free(each_db, quick.batch)
+    wait_until_free(ledger_db, quick.batch)
     tail.execute("COMMIT")
-    until(lambda: each_db.rows("SELECT 1 FROM tokenctl.import_batches WHERE batch_id = 'ffffffffffff'"), "it is open")
-    assert each_db.rows("SELECT state FROM tokenctl.import_batches WHERE batch_id = 'aaaaaaaaaaaa'") == [("done",)]
+    until(lambda: ledger_db.rows("SELECT 1 FROM tokenctl.import_batches WHERE batch_id = 'ffffffffffff'"), "it is open")
+    assert ledger_db.rows("SELECT state FROM tokenctl.import_batches WHERE batch_id = 'aaaaaaaaaaaa'") == [("done",)]
 
 
 def test_a_lock_is_needed_and_is_free_when_its_holder_died(each_db: LedgerDB) -> None:

@@ -162,7 +162,7 @@ def test_files_are_posted_as_a_naive_ledger_would(ledger_db: LedgerDB) -> None:
 
     @seed(SEED)
     @settings(
-        max_examples=60, deadline=None, database=None, print_blob=False,
+        max_examples=40, deadline=None, database=None, print_blob=False,
         phases=[Phase.generate],  # a smaller example would take minutes to find; the first one is printed
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )  # fmt: skip

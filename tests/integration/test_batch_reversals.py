@@ -17,14 +17,18 @@ BALANCES = "SELECT user_id, balance FROM tokenctl.token_accounts ORDER BY 1"
 FUNDS = "SELECT fund, balance FROM tokenctl.token_funds WHERE balance <> 0 ORDER BY 1"
 
 
-@pytest.fixture
-def imported(each_db: LedgerDB) -> LedgerDB:
-    """A ledger with one batch, aaaaaaaaaaaa, and one grant to u0 before it."""
-    post(each_db.connect("support1"), "u0", 1000, key="before")
-    client = Client(each_db, slices=3)
+def with_batch(db: LedgerDB) -> LedgerDB:
+    """The ledger with one batch, aaaaaaaaaaaa, and one grant to u0 before it."""
+    post(db.connect("support1"), "u0", 1000, key="before")
+    client = Client(db, slices=3)
     client.run(ROWS)
     client.die()
-    return each_db
+    return db
+
+
+@pytest.fixture
+def imported(ledger_db: LedgerDB) -> LedgerDB:
+    return with_batch(ledger_db)
 
 
 def undo(db: LedgerDB, batch: str = UNDO, reverses: str = "aaaaaaaaaaaa", **given: Any) -> dict[str, Any]:
@@ -39,8 +43,9 @@ def undo(db: LedgerDB, batch: str = UNDO, reverses: str = "aaaaaaaaaaaa", **give
     return done
 
 
-@pytest.mark.parametrize("slices", [1, 3, 12])
-def test_every_entry_is_reversed_once(imported: LedgerDB, slices: int) -> None:
+@pytest.mark.parametrize("slices", [1, 12])
+def test_every_entry_is_reversed_once(each_db: LedgerDB, slices: int) -> None:
+    imported = with_batch(each_db)
     done = undo(imported, slices=slices)
     assert (done["state"], done["applied"], done["applied_tokens"], done["rows_read"]) == ("done", 30, -TOTAL, 30)
     assert imported.rows(BALANCES) == [("u0", 1000), *((f"u{n}", 0) for n in range(1, 10))]
@@ -77,8 +82,9 @@ def test_what_is_not_there_or_not_finished_is_not_reversed(each_db: LedgerDB) ->
     assert undoing.open_reversal("aaaaaaaaaaaa") == "not_finished"
 
 
-@pytest.mark.parametrize("done", range(0, 13, 4))
-def test_a_cut_reversal_is_finished_once(imported: LedgerDB, done: int) -> None:
+@pytest.mark.parametrize("done", [0, 6])
+def test_a_cut_reversal_is_finished_once(each_db: LedgerDB, done: int) -> None:
+    imported = with_batch(each_db)
     cut = Client(imported, batch=UNDO, slices=3)
     cut.open_reversal("aaaaaaaaaaaa")
     cut.plan()
@@ -150,8 +156,9 @@ def test_who_lacks_tokens_is_named_and_nothing_changes(imported: LedgerDB) -> No
     assert staged_tables(imported) == []
 
 
-def test_a_hold_made_while_the_reversal_waits_is_respected(imported: LedgerDB) -> None:
+def test_a_hold_made_while_the_reversal_waits_is_respected(each_db: LedgerDB) -> None:
     """A job locks the account, then promises tokens; the reversal has begun to wait for the lock."""
+    imported = with_batch(each_db)
     client = Client(imported, batch=UNDO)
     client.open_reversal("aaaaaaaaaaaa")
     client.plan()

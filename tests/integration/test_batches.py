@@ -33,7 +33,7 @@ def counts(batch: dict[str, object]) -> dict[str, object]:
     return {name: batch[name] for name in COUNTS if batch[name]}
 
 
-@pytest.mark.parametrize("slices", [1, 3, 12])
+@pytest.mark.parametrize("slices", [1, 12])
 def test_a_clean_file_is_posted_in_its_order(each_db: LedgerDB, slices: int) -> None:
     client = Client(each_db, slices=slices)
     plan = client.stage(ROWS)
@@ -50,20 +50,20 @@ def test_a_clean_file_is_posted_in_its_order(each_db: LedgerDB, slices: int) -> 
     each_db.check()
 
 
-def test_an_import_goes_on_where_the_accounts_are(each_db: LedgerDB) -> None:
-    support = each_db.connect("support1")
+def test_an_import_goes_on_where_the_accounts_are(ledger_db: LedgerDB) -> None:
+    support = ledger_db.connect("support1")
     post(support, "u1", 500)
     post(support, "u1", 5, key="x")
-    Client(each_db).run([Row("u1", 10, "a"), Row("u2", 20, "b"), Row("u1", 30, "c")])
-    assert [row[:4] for row in each_db.rows(ENTRIES)] == [
+    Client(ledger_db).run([Row("u1", 10, "a"), Row("u2", 20, "b"), Row("u1", 30, "c")])
+    assert [row[:4] for row in ledger_db.rows(ENTRIES)] == [
         ("u1", 1, 500, 500), ("u1", 2, 5, 505), ("u1", 3, 10, 515), ("u1", 4, 30, 545), ("u2", 1, 20, 20),
     ]  # fmt: skip
-    each_db.check()
+    ledger_db.check()
 
 
-def test_an_entry_says_all_that_the_row_said(each_db: LedgerDB) -> None:
-    Client(each_db, campaign="spring").run([Row("u1", 10, "k", "outage", "purchase", "sorry \\N", "T-1")])
-    assert each_db.rows(
+def test_an_entry_says_all_that_the_row_said(ledger_db: LedgerDB) -> None:
+    Client(ledger_db, campaign="spring").run([Row("u1", 10, "k", "outage", "purchase", "sorry \\N", "T-1")])
+    assert ledger_db.rows(
         "SELECT kind, reason, note, ticket, campaign, operator, claimed_by, request_id, batch_id, reverses_seq"
         " FROM tokenctl.token_transactions"
     ) == [("purchase", "outage", "sorry \\N", "T-1", "spring", "batch1", "me", "r-batch1", "aaaaaaaaaaaa", None)]
@@ -80,18 +80,18 @@ def test_a_campaign_is_one_claim_by_hand_and_by_file(each_db: LedgerDB) -> None:
     each_db.check()
 
 
-def test_equal_rows_count_once(each_db: LedgerDB) -> None:
+def test_equal_rows_count_once(ledger_db: LedgerDB) -> None:
     rows = [Row("u1", 10, "a"), Row("u2", 5, "b"), Row("u1", 10, "a", note="only another note"), Row("u1", 10, "a")]
-    client = Client(each_db)
+    client = Client(ledger_db)
     plan = client.stage(rows)
     assert (plan["staged"], plan["duplicate"], plan["findings"]) == (2, 2, 0)
     client.finish(4)
-    assert each_db.rows(ENTRIES) == [("u1", 1, 10, 10, "a"), ("u2", 1, 5, 5, "b")]
+    assert ledger_db.rows(ENTRIES) == [("u1", 1, 10, 10, "a"), ("u2", 1, 5, 5, "b")]
 
 
-def test_equal_rows_that_the_ledger_has_are_counted_once_too(each_db: LedgerDB) -> None:
-    Client(each_db).run([Row("u1", 10, "a")])
-    plan = Client(each_db, batch="bbbbbbbbbbbb").stage([Row("u1", 10, "a"), Row("u1", 10, "a"), Row("u1", 7, "b")])
+def test_equal_rows_that_the_ledger_has_are_counted_once_too(ledger_db: LedgerDB) -> None:
+    Client(ledger_db).run([Row("u1", 10, "a")])
+    plan = Client(ledger_db, batch="bbbbbbbbbbbb").stage([Row("u1", 10, "a"), Row("u1", 10, "a"), Row("u1", 7, "b")])
     assert {name: plan[name] for name in ("staged", "duplicate", "replayed", "replayed_tokens", "tokens")} == {
         "staged": 2, "duplicate": 1, "replayed": 1, "replayed_tokens": 10, "tokens": 17,
     }  # fmt: skip
@@ -123,34 +123,34 @@ def test_a_key_that_the_ledger_has_with_other_content_is_bad(ledger_db: LedgerDB
     ledger_db.check()
 
 
-def test_unknown_users_are_bad_when_asked_for(each_db: LedgerDB) -> None:
-    post(each_db.connect("support1"), "u1")
-    client = Client(each_db)
+def test_unknown_users_are_bad_when_asked_for(ledger_db: LedgerDB) -> None:
+    post(ledger_db.connect("support1"), "u1")
+    client = Client(ledger_db)
     client.stage([Row("u1", 10, "a"), Row("nobody", 10, "b")])
     assert client.plan(known_only=True)["findings"] == 1
     assert client.findings(known_only=True) == [(3, "unknown_user")]
     assert client.plan(known_only=True, drop=True)["new_users"] == 0
     client.finish(2)
-    assert each_db.rows("SELECT user_id FROM tokenctl.token_accounts") == [("u1",)]
+    assert ledger_db.rows("SELECT user_id FROM tokenctl.token_accounts") == [("u1",)]
 
 
-def test_another_file_with_the_same_rows_replays_them(each_db: LedgerDB) -> None:
-    Client(each_db).run(ROWS)
-    batch = Client(each_db, "batch2", "bbbbbbbbbbbb").run([*ROWS, Row("new", 1, "new")])
+def test_another_file_with_the_same_rows_replays_them(ledger_db: LedgerDB) -> None:
+    Client(ledger_db).run(ROWS)
+    batch = Client(ledger_db, "batch2", "bbbbbbbbbbbb").run([*ROWS, Row("new", 1, "new")])
     assert counts(batch) == {"rows_read": 31, "applied": 1, "replayed": 30}
     assert batch["replayed_tokens"] == sum(row.amount for row in ROWS)
-    each_db.check()
+    ledger_db.check()
 
 
-def test_the_same_batch_again_is_done(each_db: LedgerDB) -> None:
-    first = Client(each_db)
+def test_the_same_batch_again_is_done(ledger_db: LedgerDB) -> None:
+    first = Client(ledger_db)
     first.run(ROWS)
     assert first.open_unlocked() == "done"
-    assert Client(each_db, "batch2").open_unlocked() == "done"
-    assert staged_tables(each_db) == []
+    assert Client(ledger_db, "batch2").open_unlocked() == "done"
+    assert staged_tables(ledger_db) == []
 
 
-@pytest.mark.parametrize("done", range(0, 13, 3))
+@pytest.mark.parametrize("done", [0, 5, 12])
 def test_a_cut_import_is_finished_with_the_counts_of_a_whole_one(each_db: LedgerDB, done: int) -> None:
     cut = Client(each_db, slices=3)
     cut.stage([*ROWS, ROWS[0]])
@@ -213,26 +213,26 @@ def test_what_was_granted_between_plan_and_apply_is_sorted_out(each_db: LedgerDB
     each_db.check()
 
 
-def test_a_conflict_that_a_cut_run_met_is_told_once(each_db: LedgerDB) -> None:
-    cut = Client(each_db, slices=4)
+def test_a_conflict_that_a_cut_run_met_is_told_once(ledger_db: LedgerDB) -> None:
+    cut = Client(ledger_db, slices=4)
     cut.stage(ROWS)
-    post(each_db.connect("support1"), "u2", 999, key="k2")
+    post(ledger_db.connect("support1"), "u2", 999, key="k2")
     cut.begin()
     cut.apply()
     cut.die()
-    heir = Client(each_db)
+    heir = Client(ledger_db)
     assert heir.stage(ROWS)["findings"] == 0
     assert counts(heir.finish(30)) == {"rows_read": 30, "applied": 29, "conflicting": 1}
 
 
-def test_a_user_whose_balance_would_overflow_is_left_out_whole(each_db: LedgerDB) -> None:
-    post(each_db.connect("support1"), "rich", BIGGEST - 10)
+def test_a_user_whose_balance_would_overflow_is_left_out_whole(ledger_db: LedgerDB) -> None:
+    post(ledger_db.connect("support1"), "rich", BIGGEST - 10)
     rows = [Row("rich", 5, "a"), Row("poor", 7, "b"), Row("rich", 6, "c"), Row("rich", 1, "d")]
-    batch = Client(each_db).run(rows)
+    batch = Client(ledger_db).run(rows)
     assert counts(batch) == {"rows_read": 4, "applied": 1, "refused": 3}
     assert batch["applied_tokens"] == 7
-    assert each_db.rows("SELECT balance FROM tokenctl.token_accounts ORDER BY user_id") == [(7,), (BIGGEST - 10,)]
-    each_db.check()
+    assert ledger_db.rows("SELECT balance FROM tokenctl.token_accounts ORDER BY user_id") == [(7,), (BIGGEST - 10,)]
+    ledger_db.check()
 
 
 def test_rows_that_a_crash_of_the_server_took_are_missed_and_staged_again(each_db: LedgerDB) -> None:
@@ -253,21 +253,21 @@ def test_rows_that_a_crash_of_the_server_took_are_missed_and_staged_again(each_d
     each_db.check()
 
 
-def test_rows_that_came_or_went_after_the_plan_are_not_posted(each_db: LedgerDB) -> None:
-    client = Client(each_db)
+def test_rows_that_came_or_went_after_the_plan_are_not_posted(ledger_db: LedgerDB) -> None:
+    client = Client(ledger_db)
     client.stage(ROWS)
     client.begin()
-    each_db.rows("DELETE FROM tokenctl_staging.batch_aaaaaaaaaaaa WHERE line = 2")
-    each_db.rows(
+    ledger_db.rows("DELETE FROM tokenctl_staging.batch_aaaaaaaaaaaa WHERE line = 2")
+    ledger_db.rows(
         "INSERT INTO tokenctl_staging.batch_aaaaaaaaaaaa (line, user_id, amount, kind, reason, idempotency_key)"
         " VALUES (99, 'u1', 5, 'bonus', 'promo', 'late')"
     )
-    changed = each_db.rows("SELECT count(*) FROM tokenctl_staging.batch_aaaaaaaaaaaa WHERE user_id IN ('u0', 'u1')")
+    changed = ledger_db.rows("SELECT count(*) FROM tokenctl_staging.batch_aaaaaaaaaaaa WHERE user_id IN ('u0', 'u1')")
     assert changed == [(6,)]  # 3 and 3, less one, and one more
     with pytest.raises(errors.ObjectNotInPrerequisiteState):
         client.apply()
-    assert each_db.rows("SELECT count(*) FROM tokenctl.token_transactions WHERE idempotency_key = 'late'") == [(0,)]
-    each_db.check()
+    assert ledger_db.rows("SELECT count(*) FROM tokenctl.token_transactions WHERE idempotency_key = 'late'") == [(0,)]
+    ledger_db.check()
 
 
 def test_staging_that_was_dropped_under_a_client_is_told_as_lost(ledger_db: LedgerDB) -> None:
@@ -290,10 +290,10 @@ def test_closing_again_and_again_changes_nothing(ledger_db: LedgerDB) -> None:
     assert ledger_db.rows("SELECT * FROM tokenctl.import_batches") == before
 
 
-def test_what_was_not_begun_is_forgotten_by_its_close(each_db: LedgerDB) -> None:
-    client = Client(each_db)
+def test_what_was_not_begun_is_forgotten_by_its_close(ledger_db: LedgerDB) -> None:
+    client = Client(ledger_db)
     client.stage(ROWS)
     client.close(rejected=None)
-    assert each_db.rows("SELECT count(*) FROM tokenctl.import_batches") == [(0,)]
-    assert each_db.rows("SELECT count(*) FROM tokenctl.import_lanes") == [(0,)]
-    assert staged_tables(each_db) == []
+    assert ledger_db.rows("SELECT count(*) FROM tokenctl.import_batches") == [(0,)]
+    assert ledger_db.rows("SELECT count(*) FROM tokenctl.import_lanes") == [(0,)]
+    assert staged_tables(ledger_db) == []
