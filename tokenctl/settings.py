@@ -320,9 +320,18 @@ def _judge(key: str, value: Any, values: dict[str, Any]) -> str | None:
 
 
 def _line_of(text: str, key: str) -> int:
-    """The line a key stands on: tomllib keeps none, so the text is searched for its last part."""
-    last = re.escape(key.rsplit(".", 1)[-1])
+    """The line of a key, or of the table it is in: tomllib keeps no lines, so the text is searched."""
+    table, nearest = "", 1
     for number, line in enumerate(text.splitlines(), 1):
-        if re.match(rf"\s*(\[.*\b{last}\b.*\]|([\w.\"'-]+\.)?[\"']?{last}[\"']?\s*=)", line):
+        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+            name = re.sub(r"[\s\"']", "", header[1])
+            table = f"{name}."
+        elif pair := re.match(r"([\w.\s\"'-]+)=", line):
+            name = table + re.sub(r"[\s\"']", "", pair[1])
+        else:
+            continue
+        if name == key:
             return number
-    return 1
+        if key.startswith(f"{name}."):
+            nearest = number
+    return nearest
