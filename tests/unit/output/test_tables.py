@@ -1,0 +1,80 @@
+"""Tables: whole at every width, as a table or as records, and without a mark of rich's own."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from tokenctl.output.tables import render
+from tokenctl.output.views import Column, Table
+
+IDS = st.from_regex(r"[A-Za-z0-9._:@-]{1,128}", fullmatch=True)
+COLUMNS = (Column("USER"), Column("BALANCE", number=True), Column("REASON"))
+
+
+def drawn(table: Table, *, width: int = 100, color: bool = False, encoding: str = "utf-8") -> str:
+    return render(table, width=width, color=color, encoding=encoding)
+
+
+@given(
+    st.lists(st.tuples(IDS, st.integers(0, 2**53), st.text(max_size=40)), min_size=1, max_size=5), st.integers(1, 200)
+)
+def test_no_cell_is_ever_cut(rows: list[tuple[str, int, str]], width: int) -> None:
+    got = drawn(Table(COLUMNS, rows), width=width)
+    for user, balance, _reason in rows:
+        assert re.search(rf"(?<!\S){re.escape(user)}(?!\S)", got)
+        assert f"{balance:,}" in got
+    assert "\x1b" not in got
+    lines = len(got.splitlines())
+    assert lines in (len(rows) + 2, 4 * len(rows) - 1)  # a table, or records
+    assert lines != len(rows) + 2 or len(rows) == 1 or max(map(cell_len, got.splitlines())) <= width
+
+
+@pytest.mark.parametrize("width", [*range(20, 50)])
+def test_a_table_when_it_fits_and_records_when_not(width: int) -> None:
+    got = drawn(Table(COLUMNS, [("user_42", 1500, "goodwill"), ("u", 7, "x")]), width=width)
+    first = got.splitlines()[0]
+    if "BALANCE" in first:
+        assert max(map(cell_len, got.splitlines())) <= width
+    else:
+        assert first == " USER     user_42"
+
+
+def test_numbers_stand_right_and_texts_left() -> None:
+    heading, line, first, second = drawn(Table(COLUMNS, [("user_42", 1500, "goodwill"), ("u", 7, "x")])).splitlines()
+    assert heading == " USER      BALANCE   REASON"
+    assert set(line) == {"─"}
+    assert first == " user_42     1,500   goodwill"
+    assert second == " u               7   x"
+
+
+def test_ascii_has_ascii_lines() -> None:
+    assert drawn(Table(COLUMNS, [("ü", 1, "→")]), encoding="ascii").isascii()
+
+
+def test_wide_characters_are_measured_by_their_cells() -> None:
+    table = Table((Column("A"), Column("B")), [("日本語" * 5, "x")])
+    fits = 30 + 1 + 2 * 3 + 1
+    assert len(drawn(table, width=fits).splitlines()) == 3
+    assert len(drawn(table, width=fits - 1).splitlines()) == 2
+
+
+def test_what_an_object_lacks_is_left_out() -> None:
+    table = Table((Column("A"), Column("B"), Column("C")), [("x", None, 1234)], pairs=True)
+    assert drawn(table) == " A  x\n C  1,234\n"
+    assert drawn(table, color=True) == " \x1b[1mA\x1b[0m  x\n \x1b[1mC\x1b[0m  1,234\n"
+
+
+def test_a_bare_text_is_printed_alone_and_nothing_as_nothing() -> None:
+    url = "postgresql:///" + "x" * 300
+    assert drawn(Table((Column("URL"),), [(url,)], bare=True), width=20) == f"{url}\n"
+    assert drawn(Table(COLUMNS, [])) == ""
+
+
+@pytest.mark.parametrize("text", ["[/]", "[red]x[/red]", ":smile:", "[bold", "\\[x]", "https://example.com"])
+def test_nothing_is_markup(text: str) -> None:
+    assert text in drawn(Table(COLUMNS, [("u", 1, text)]))
