@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -25,7 +26,8 @@ def main(argv: Sequence[str]) -> int:
     """Run one command line and answer its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+            with contextlib.suppress(OSError):  # it flushes; whoever writes next tells what is wrong
+                stream.reconfigure(errors="backslashreplace")
     environ = dict(os.environ)  # noqa: TID251 — handed to settings, which alone reads it
     state = State(environ, debug=environ.get("TOKENCTL_DEBUG", "0") not in ("", "0"))
     _catch_signals()

@@ -202,10 +202,14 @@ class Output:
         return OutputFailed(f"the output could not be written ({why})", hint="nothing was changed")
 
     def _talk(self, line: str) -> None:
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody is left to tell
+        try:
             # Cleaned here, because talk and errors repeat what the ledger and its users wrote.
             sys.stderr.write(text.plain(text.clean(line), sys.stderr.encoding or "ascii") + "\n")
             sys.stderr.flush()
+        except OSError:  # nobody is left to tell
+            _silence(2)
+        except (ValueError, AttributeError):  # closed before we came
+            return
 
 
 def _is_terminal(stream: TextIO | Any) -> bool:
