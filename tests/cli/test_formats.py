@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.cli.running import Cli, CommandLine, environment, on_terminal, run, shell, terminal
+from tests.cli.running import Cli, CommandLine, environment, on_terminal, run, terminal
 
 ESCAPE = "\x1b["
 COLOUR = re.compile(r"\x1b\[([0-9;]*;)?[349][0-7]m")
@@ -87,17 +87,14 @@ def test_times_are_utc_whatever_the_zone_and_the_locale(cli: Cli) -> None:
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
-@pytest.mark.parametrize("more", [ASCII, {"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}])
+@pytest.mark.parametrize("more", [ASCII, {"PYTHONIOENCODING": "ascii"}])
 def test_an_ascii_terminal_is_enough(cli: Cli, more: dict[str, str]) -> None:
     cli.grant("u1", 1500, "--note", "söz → 日本")
-    again = ("grant-bonus", "u1", "--amount", "1500", "--reason", "goodwill", "--yes", "--format", "table")
-    got = run(*again, env=environment(**more))
+    options = ("--reason", "goodwill", "--yes", "--format", "table")
+    got = run("grant-bonus", "u1", "--amount", "1500", *options, env=environment(**more))
     assert got.code == 0
-    assert rb"\u65e5\u672c" in got.out
-    table = on_terminal("balance", "u1", env=environment(TERM="xterm", **more))
-    assert "1,500" in table.text
-    assert table.text.isascii() or more == {"PYTHONIOENCODING": "latin-1"}
-    talk = shell("tokenctl grant-bonus u1 --amount 7 --reason goodwill --yes", **more)
+    assert rb"s\xf6z -> \u65e5\u672c" in got.out
+    talk = run("grant-bonus", "u1", "--amount", "7", *options, env=environment(**more))
     assert talk.code == 0
     assert "ok granted 7 tokens to u1" in talk.err
     assert "balance 1,500 -> 1,507" in talk.err
