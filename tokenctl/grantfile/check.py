@@ -129,8 +129,10 @@ class _Check:
         try:
             row, end = self._exact.read(text, position, self._line)
         except Unclosed as open_quote:
-            if not open_quote.at_end or len(text) - position > LINE_BYTES:
-                raise self._unclosed(text, position, open_quote.opened, "where it could be") from None
+            if not open_quote.at_end:
+                raise self._unclosed(text, position, open_quote.opened, "where a cell ends") from None
+            if len(text) - position > LINE_BYTES:
+                raise self._unclosed(text, position, open_quote.opened, f"within {LINE_BYTES:,} bytes") from None
             self._waiting, self._open_quote = text[position:], open_quote.opened - position
             return len(text)
         self._draft.add_row(row, self._line)

@@ -175,6 +175,7 @@ HEADERS = [
     Case("foreign-column", r"'balance' is no column of a grant file", csv(header=f"{HEADER},balance")),
     Case("column-twice", r"grants\.csv:1: column 'amount' stands twice", csv(header=f"{HEADER},amount")),
     Case("two-key-columns", r"'key' and 'idempotency_key' mean the same", csv(header=f"key,{HEADER}")),
+    Case("two-key-columns-too", r"'idempotency_key' and 'key' mean the same", csv(header=f"{HEADER},key")),
     Case("no-amount-column", r"the column 'amount' is missing", csv(header="user_id,reason,key")),
     Case("two-missing", r"the column 'user_id' and 'amount' is missing", csv(header="reason,key")),
     Case("no-reason-column", r"the column 'reason' is missing", csv(header="user_id,amount,key")),
@@ -245,12 +246,12 @@ STRUCTURE = [
     ),
     Case(
         "unclosed-quote-then-quotes",
-        r"grants\.csv:2: a quote opens here and is not closed",
+        r"grants\.csv:2: a quote opens here and is not closed where a cell ends",
         csv('u1,5,test,"k1', 'u2,5,test,"k2"', 'u3,5,test,"k3"'),
     ),
     Case(
         "unclosed-quote-far",
-        r"grants\.csv:3: a quote opens here and is not closed",
+        r"grants\.csv:3: a quote opens here and is not closed within 65,536 bytes",
         csv(GOOD, 'u2,5,test,"k2', *["u3,5,test,k3"] * 20_000),
     ),
     Case("long-line", r"grants\.csv:3: the line has more than 65,536 bytes", csv(GOOD, "x" * LONG)),

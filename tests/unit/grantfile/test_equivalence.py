@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -177,6 +178,42 @@ def _exactly(content: bytes, options: CheckOptions, piece_bytes: int) -> Outcome
     nothing.run.return_value = NEVER
     with mock.patch.object(check, "grammar_of", return_value=nothing):
         return _outcome(content, options, piece_bytes)
+
+
+def _borders() -> list[dict[str, str]]:
+    """For every value of every column a row that is good but for it."""
+    columns = [*REQUIRED, "note", "ticket", "kind"]
+    usual = {name: VALUES[name][1] for name in columns}
+    return [{**usual, name: value} for name in columns for value in VALUES[name]]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("force", [False, True])
+def test_every_value_at_a_border_in_csv(delimiter: str, force: bool) -> None:
+    text, good = delimiter.join(_borders()[0]) + "\n", []
+    for cells in _borders():
+        written = delimiter.join(_cell(value, delimiter, force=force) for value in cells.values())
+        if _is_good(cells) and "\n" not in written:
+            good.append(_as_row(text.count("\n") + 1, cells))
+        text += written + "\n"
+    rows, bad, _ = _outcome(text.encode(), CheckOptions(), source.PIECE_BYTES)
+    assert rows == good
+    assert len(rows) + len(bad) == len(_borders())
+    assert _outcome(text.encode(), CheckOptions(), 16) == _exactly(text.encode(), CheckOptions(), 16)
+
+
+@pytest.mark.parametrize("ensure_ascii", [False, True])
+def test_every_value_at_a_border_in_json_lines(ensure_ascii: bool) -> None:
+    rows_as_json = []
+    for cells in _borders():
+        is_integer = re.fullmatch(r"-?(0|[1-9][0-9]*)", cells["amount"])
+        amount = int(cells["amount"]) if is_integer else cells["amount"]
+        rows_as_json.append(json.dumps({**cells, "amount": amount}, ensure_ascii=ensure_ascii))
+    content = "\n".join(rows_as_json).encode()
+    rows, bad, _ = _outcome(content, CheckOptions(), source.PIECE_BYTES)
+    assert rows == [_as_row(line, cells) for line, cells in enumerate(_borders(), start=1) if _is_good(cells)]
+    assert len(rows) + len(bad) == len(_borders())
+    assert _outcome(content, CheckOptions(), 16) == _exactly(content, CheckOptions(), 16)
 
 
 PIECES = st.sampled_from([16, 100, source.PIECE_BYTES])

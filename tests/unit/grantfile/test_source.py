@@ -119,6 +119,17 @@ def test_a_change_during_the_first_pass_is_noticed(size: int, tmp_path: Path, mo
         _open(str(file), tmp_path)
 
 
+def test_a_file_that_never_stops_growing_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "grants.csv"
+    file.write_bytes(b"a\n")
+    reads = iter([b"a\n"] * 5)
+    monkeypatch.setattr(os, "pread", lambda *_: next(reads))
+    with pytest.raises(NoInput, match="changed while it was read"):
+        _open(str(file), tmp_path)
+
+
 def test_a_file_that_takes_the_name_meanwhile_is_not_read(tmp_path: Path) -> None:
     file, other = tmp_path / "grants.csv", tmp_path / "other.csv"
     file.write_bytes(b"a\n")
