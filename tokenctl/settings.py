@@ -253,8 +253,9 @@ def _xdg(env: Mapping[str, str], variable: str, below_home: str) -> Path:
     chosen = env.get(variable, "")
     if chosen.startswith("/"):  # the XDG rules say that a relative path is to be ignored
         return Path(chosen)
-    home = env.get("HOME")
-    return Path(home or os.path.expanduser("~")) / below_home  # noqa: PTH111 — asks the user database when HOME is unset
+    home = Path(env.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111 — asks the user database when HOME is unset
+    # A user without a home, as in some containers, is told so where a folder is made.
+    return (home if home.is_absolute() else Path("/nonexistent")) / below_home
 
 
 def _read(path: Path, *, required: bool) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def _batch_import(
     wanted = ImportOptions(rows, partial, known_users_only, atomic, expect_rows, expect_total, reject_file)
     report = _work(run, file, wanted, dry_run=dry_run, yes=yes)
     _talk(run, report)
-    if not run.output.quiet or dry_run:
+    if not run.output.quiet or dry_run or run.output.machine:
         run.show(views.import_report(report, jsonl=run.output.form == "jsonl"))
     _end(report)
 

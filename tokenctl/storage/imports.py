@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from psycopg import sql
+from psycopg.copy import QueuedLibpqWriter
 from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row
 
@@ -132,7 +133,8 @@ class BatchStore:
         with (
             self._database.watched(self._database.main) as connection,
             connection.cursor() as cursor,
-            cursor.copy(statement) as copy,
+            # Sent by a thread of its own, so that the server takes a block while the next is judged.
+            cursor.copy(statement, writer=QueuedLibpqWriter(cursor)) as copy,
         ):
             for block in blocks:
                 copy.write(block)
