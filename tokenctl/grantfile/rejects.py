@@ -87,7 +87,7 @@ class RejectFile:
                 self.path.hardlink_to(self._temporary)
             except FileExistsError:
                 # A second run of the same batch writes the same bytes.
-                if not (self.path.is_file() and filecmp.cmp(self._temporary, self.path, shallow=False)):
+                if not filecmp.cmp(self._temporary, self.path, shallow=False):
                     raise
             self._temporary.unlink()
         folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)

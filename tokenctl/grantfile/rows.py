@@ -50,7 +50,7 @@ def _whole_text(pattern: str) -> str:
 class GrantRow(BaseModel):
     """One grant, complete: what a default fills in is filled in. The amount is in tokens."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     user_id: Annotated[str, Field(pattern=_whole_text(USER_ID))]
     amount: Annotated[int, Field(ge=1, le=MAX_AMOUNT), BeforeValidator(_whole)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv as csv_module
+import os
 import resource
+import stat
 from pathlib import Path
 
 import pytest
@@ -198,6 +200,25 @@ def test_discard_after_commit_keeps_the_file(tmp_path: Path) -> None:
         rejects.commit()
         rejects.discard()
     assert rejects.path.read_text().endswith("u1,x,test,k1,amount: is wrong\n")
+
+
+def test_the_rows_are_on_the_disk_before_they_have_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    sync, replace = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        steps.append("folder" if is_folder else f"file of {os.fstat(descriptor).st_size} bytes")
+        sync(descriptor)
+
+    def replaced(file: Path, target: Path) -> Path:
+        steps.append("name")
+        return replace(file, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    written = _rejects(_source_file(tmp_path), tmp_path)
+    assert steps == [f"file of {written.stat().st_size} bytes", "name", "folder"]
 
 
 def test_standard_input_needs_a_name(tmp_path: Path) -> None:
