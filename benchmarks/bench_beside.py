@@ -49,7 +49,8 @@ def grant(conninfo: str, name: int, users: int, stop: Event, answers: multiproce
 
 def beside(at: Ledger, users: int, files: Sequence[tuple[Path, list[str]]]) -> tuple[list[float], float]:
     """Milliseconds of the grants while the files are imported all at once, and how long that took."""
-    stop, answers = multiprocessing.Event(), multiprocessing.Queue[list[float]]()
+    stop = multiprocessing.Event()
+    answers: multiprocessing.Queue[list[float]] = multiprocessing.Queue()
     granters = [
         multiprocessing.Process(target=grant, args=(at.conninfo, n + 10 * len(files), users, stop, answers))
         for n in range(PROCESSES)
