@@ -115,7 +115,7 @@ class Draft:
     def _doubtful(self, columns: Columns, *, ascii_only: bool) -> set[int]:
         """Find the lines, by index, that need an exact look: other forms, unlisted reasons, rare characters."""
         doubtful: set[int] = set()
-        if "" in columns["user_id"]:
+        if not all(columns["user_id"]):
             doubtful |= {index for index, user in enumerate(columns["user_id"]) if not user}
         reasons = columns.get("reason", ())
         if self._reasons is not None and not self._reasons.issuperset(reasons):
@@ -148,8 +148,10 @@ class Draft:
             self._tokens[reason] += sum(amounts)
             return
         self._rows.update(reasons)
+        tokens = dict.fromkeys(distinct, 0)
         for reason, amount in zip(reasons, amounts, strict=True):
-            self._tokens[reason] += amount
+            tokens[reason] += amount
+        self._tokens.update(tokens)
 
 
 def _filled(column: Sequence[str], constant: str) -> Column:
