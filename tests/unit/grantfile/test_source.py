@@ -191,6 +191,7 @@ def test_an_endless_stream_is_not_spooled_to_its_end(tmp_path: Path) -> None:
 
     stdin = Endless()
     with pytest.raises(BadData, match=r"^-: has more than"):
+        # It is only read from, so it need not be a whole stream.
         open_source("-", stdin=stdin, spool_dir=tmp_path, max_bytes=10 * PIECE_BYTES, max_ratio=1)  # type: ignore[arg-type]
     assert stdin.given == 11 * PIECE_BYTES
 
