@@ -43,12 +43,13 @@ class Source:
     """An opened grant file. Close it, or use it in a with statement.
 
     `name` is what messages call it ("-" is standard input, whose `path` is None). `size`
-    (bytes) and `sha256` (hex) are of the decompressed content; `raw_size` is what is stored.
+    (bytes), `line_count` (newlines) and `sha256` (hex) are of the decompressed content; `raw_size` is what is stored.
     """
 
     name: str
     path: Path | None
     size: int
+    line_count: int
     sha256: str
     gzip: bool
     ends_with_newline: bool
@@ -126,15 +127,16 @@ def _measure(handle: io.FileIO, name: str, path: Path | None, max_bytes: int, ma
     raw_size = os.fstat(handle.fileno()).st_size
     is_gzip = _read(handle, name, 0, len(inflate.MAGIC)) == inflate.MAGIC
     digest = hashlib.sha256()
-    size, last = 0, b""
+    size, line_count, last = 0, 0, b""
     for piece in _content(handle, name, raw_size, max_ratio if is_gzip else None):
         size += len(piece)
+        line_count += piece.count(b"\n")
         if size > max_bytes:
             raise _too_large(name, max_bytes)
         digest.update(piece)
         last = piece
     return Source(
-        name=name, path=path, size=size, sha256=digest.hexdigest(), gzip=is_gzip,
+        name=name, path=path, size=size, line_count=line_count, sha256=digest.hexdigest(), gzip=is_gzip,
         ends_with_newline=last.endswith(b"\n"), raw_size=raw_size, max_ratio=max_ratio, handle=handle,
     )  # fmt: skip
 

@@ -84,7 +84,7 @@ class Import:
             sha256=self.source.sha256,
             size=self.source.size,
             options=_changing(self.options),
-            rows=max(1, self.source.size // 40),
+            rows=self.source.line_count,
         )
         if outcome == "not_allowed":
             raise NotAllowed("the database's role may not import", hint="it needs tokenctl_batch")
