@@ -128,6 +128,12 @@ class Unavailable(TokenctlError):
     retryable = True
 
 
+class BreakerOpen(Unavailable):
+    """Marked as down by earlier failures"""
+
+    code = "breaker-open"
+
+
 class Bug(TokenctlError):
     """A bug in tokenctl"""
 
@@ -174,6 +180,12 @@ class TimedOut(TryLater):
     """Out of time"""
 
     code = "timed-out"
+
+
+class RateLimited(TryLater):
+    """Too often in too short a time"""
+
+    code = "rate-limited"
 
 
 class OutcomeUnknown(TryLater):

@@ -7,13 +7,15 @@ knows where it came from. All mistakes are reported together.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from tokenctl import configfile
 from tokenctl.errors import ConfigError, UsageError
 
 #: Variables that name a server to libpq; any of them means that one was configured.
@@ -29,6 +31,8 @@ class Database:
     kind: DatabaseKind
     origin: str
     conninfo: str = field(repr=False, default="")
+    #: Tells this database, and who asks, from any other; the password has no part in it.
+    identity: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,27 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class RateLimit:
+    """At most `limit` runs of a command in `window_s` seconds; a limit of 0 means none."""
+
+    limit: int
+    window_s: float
+
+
+#: Commands that write; reads have no limit unless one is configured.
+RATE_LIMITS = {name: RateLimit(600, 60.0) for name in ("grant-bonus", "batch-import", "reverse", "generate")}
+
+
+@dataclass(frozen=True)
+class Log:
+    """Where log lines go: a file, "-" for stderr, or None for nowhere. It is kept under `max_bytes`."""
+
+    file: str | None = None
+    level: str = "info"
+    max_bytes: int = 10_000_000
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that a command may want to know about where and how it runs."""
 
@@ -48,6 +73,7 @@ class Settings:
     protected: bool
     database: Database
     limits: Limits
+    rate_limits: Mapping[str, RateLimit]
     reasons: frozenset[str] | None
     timeout_s: float | None
     format: str | None
@@ -58,7 +84,13 @@ class Settings:
     debug: bool
     claimed_by: str
     request_id: str | None
+    verbose: bool
+    ignore_breaker: bool
+    log: Log
+    cache_ttl_s: float
     data_dir: Path
+    state_dir: Path
+    cache_dir: Path
     origins: Mapping[str, str]
 
 
@@ -74,20 +106,10 @@ class Flags:
     quiet: bool = False
     no_input: bool = False
     no_color: bool = False
+    verbose: bool = False
+    ignore_breaker: bool = False
 
 
-_POSITIVE = "a whole number above zero"
-_KEYS: dict[str, str] = {
-    "profile": "a text",
-    "timeout": "a number of seconds above zero",
-    "reasons": "a list of reason codes",
-    "limits.grant": _POSITIVE,
-    "limits.batch_total": _POSITIVE,
-    "limits.import_rows": _POSITIVE,
-    "profiles.*.database": "a text",
-    "profiles.*.protected": "true or false",
-}
-_REASON = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:@/-]{1,128}")
 _FORMATS = ("table", "tsv", "json", "jsonl", "value")
 
@@ -98,13 +120,15 @@ def load(environ: Mapping[str, str], flags: Flags) -> Settings:
     origins: dict[str, str] = {}
     values: dict[str, Any] = {}
     for path in reversed(config_paths(env, flags.config)):  # the first path wins, so it comes last
-        for key, value in _read(path, required=bool(flags.config or env.get("TOKENCTL_CONFIG"))).items():
+        for key, value in configfile.read(path, required=bool(flags.config or env.get("TOKENCTL_CONFIG"))).items():
             values[key], origins[key] = value, str(path)
 
     profile, profile_origin = _first(
         flags.profile, "flag", env, "TOKENCTL_PROFILE", values, "profile", origins, "default"
     )
+    data_dir = _xdg(env, "XDG_DATA_HOME", ".local/share") / "tokenctl"
     database, profile = _database(env, profile, profile_origin, values, origins)
+    database = replace(database, identity=_identity(env, database, data_dir))
     timeout, timeout_origin = _timeout(env, flags, values, origins)
     form, form_origin = _first(flags.format, "flag", env, "TOKENCTL_FORMAT", {}, "format", {}, None)
     if form is not None and form not in _FORMATS:
@@ -141,7 +165,15 @@ def load(environ: Mapping[str, str], flags: Flags) -> Settings:
         debug=_truth(env, "TOKENCTL_DEBUG"),
         claimed_by=_claimed_by(env),
         request_id=request_id,
-        data_dir=_xdg(env, "XDG_DATA_HOME", ".local/share") / "tokenctl",
+        verbose=flags.verbose,
+        ignore_breaker=flags.ignore_breaker,
+        log=_log(env, values),
+        cache_ttl_s=float(values.get("cache.ttl_s", 30)),
+        rate_limits=_rate_limits(values),
+        data_dir=data_dir,
+        state_dir=_own_dir(env, ("STATE_DIRECTORY",)) or _xdg(env, "XDG_STATE_HOME", ".local/state") / "tokenctl",
+        cache_dir=_own_dir(env, ("TOKENCTL_CACHE_DIR", "CACHE_DIRECTORY"))
+        or _xdg(env, "XDG_CACHE_HOME", ".cache") / "tokenctl",
         origins=origins,
     )
 
@@ -206,6 +238,15 @@ def _database(
     return Database("embedded", "default"), profile
 
 
+def _identity(env: Mapping[str, str], database: Database, data_dir: Path) -> str:
+    """16 hex digits over what leads to the database: known before any driver is loaded."""
+    address = re.sub(r"(://[^/@]*?):[^/@]*@", r"\1@", database.conninfo)
+    address = re.sub(r"(?i)\b(sslpassword|password)\s*=\s*('(?:[^'\\]|\\.)*'|[^\s&]*)", "", address)
+    around = [f"{name}={env[name]}" for name in sorted(env) if name.startswith("PG") and name != "PGPASSWORD"]
+    parts = [database.kind, address, str(data_dir) if database.kind == "embedded" else "", *around]
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
 def _protected(profile: str, values: Mapping[str, Any]) -> bool:
     if profile == "env":  # the URL may be any of them, so the strictest holds
         return any(values[key] for key in values if key.startswith("profiles.") and key.endswith(".protected"))
@@ -225,6 +266,31 @@ def _timeout(
     if "timeout" in values:
         return float(values["timeout"]), origins["timeout"]
     return None, "default"
+
+
+def _log(env: Mapping[str, str], values: Mapping[str, Any]) -> Log:
+    default = Log()
+    return Log(
+        file=env.get("TOKENCTL_LOG_FILE", values.get("log.file")),
+        level=values.get("log.level", default.level),
+        max_bytes=values.get("log.max_bytes", default.max_bytes),
+    )
+
+
+def _rate_limits(values: Mapping[str, Any]) -> dict[str, RateLimit]:
+    limits = dict(RATE_LIMITS)
+    for key, value in values.items():
+        section, _, rest = key.partition(".")
+        command, _, name = rest.rpartition(".")
+        if section == "rate_limits":
+            limits[command] = replace(limits.get(command, RateLimit(0, 60.0)), **{name: value})
+    return limits
+
+
+def _own_dir(env: Mapping[str, str], variables: tuple[str, ...]) -> Path | None:
+    """A directory of ours that somebody named; systemd may name several, joined by colons."""
+    named = [env[variable].split(":")[0] for variable in variables if env.get(variable, "").startswith("/")]
+    return Path(named[0]) if named else None
 
 
 def _truth(env: Mapping[str, str], variable: str) -> bool:
@@ -256,83 +322,3 @@ def _xdg(env: Mapping[str, str], variable: str, below_home: str) -> Path:
     home = Path(env.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111 — asks the user database when HOME is unset
     # A user without a home, as in some containers, is told so where a folder is made.
     return (home if home.is_absolute() else Path("/nonexistent")) / below_home
-
-
-def _read(path: Path, *, required: bool) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if required:
-            raise ConfigError(
-                f"the configuration file {path} does not exist", hint="name another with --config"
-            ) from error
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the configuration file {path} cannot be read: {error}") from error
-    import tomllib  # only when there is a file
-
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    values: dict[str, Any] = {}
-    mistakes = [
-        f"{path}:{_line_of(text, key)}: {why}"
-        for key, value in _flatten(document)
-        if (why := _judge(key, value, values))
-    ]
-    if mistakes:
-        heading = [f"{len(mistakes)} mistakes in the configuration"] if len(mistakes) > 1 else []
-        raise ConfigError("\n".join([*heading, *mistakes]), hint="CONTRIBUTING.md and the README list the keys")
-    return values
-
-
-def _flatten(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for name, value in table.items():
-        key = f"{prefix}{name}"
-        found += _flatten(value, f"{key}.") if isinstance(value, dict) and value else [(key, value)]
-    return found
-
-
-def _judge(key: str, value: Any, values: dict[str, Any]) -> str | None:
-    """Keep a good value; say what is wrong with a bad one."""
-    pattern = re.sub(r"^profiles\.[^.]+", "profiles.*", key)
-    if value == {} and any(known.startswith(f"{pattern}.") for known in _KEYS):
-        return None  # a section whose keys are all commented out
-    wanted = _KEYS.get(pattern)
-    if wanted is None:
-        import difflib
-
-        near = difflib.get_close_matches(pattern, _KEYS, 1, 0.7)
-        return f"unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")
-    good = {
-        "a text": isinstance(value, str) and value != "",
-        "true or false": isinstance(value, bool),
-        _POSITIVE: type(value) is int and 0 < value < 10**15,
-        "a number of seconds above zero": type(value) in (int, float) and 0 < value < 10**6,
-        "a list of reason codes": isinstance(value, list)
-        and all(isinstance(r, str) and _REASON.fullmatch(r) for r in value),
-    }[wanted]
-    if not good:
-        return f"{key}: {value!r} is not {wanted}"
-    values[key] = value
-    return None
-
-
-def _line_of(text: str, key: str) -> int:
-    """The line of a key, or of the table it is in: tomllib keeps no lines, so the text is searched."""
-    table, nearest = "", 1
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
-            name = re.sub(r"[\s\"']", "", header[1])
-            table = f"{name}."
-        elif pair := re.match(r"([\w.\s\"'-]+)=", line):
-            name = table + re.sub(r"[\s\"']", "", pair[1])
-        else:
-            continue
-        if name == key:
-            return number
-        if key.startswith(f"{name}."):
-            nearest = number
-    return nearest

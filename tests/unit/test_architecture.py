@@ -20,7 +20,17 @@ EMPTY_NAMES = {"util", "utils", "helper", "helpers", "common", "misc"}
 FILE_LINES = 400
 FUNCTION_LINES = 70
 # Each takes 50 to 150 ms to import, and start-up is the budget of every command.
-HEAVY = {"psycopg", "pydantic", "pydantic_core", "rich"}
+HEAVY = {
+    "diskcache",
+    "google",
+    "prometheus_client",
+    "psycopg",
+    "pydantic",
+    "pydantic_core",
+    "rich",
+    "sqlite3",
+    "tenacity",
+}
 
 
 def _name(file: Path) -> str:

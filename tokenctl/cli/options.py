@@ -122,5 +122,10 @@ COMMON: dict[str, tuple[Any, Any]] = {
     ),
     "no_input": (Annotated[bool, typer.Option("--no-input", help="Never ask.")], False),
     "quiet": (Annotated[bool, typer.Option("--quiet", "-q", help="Silent on success.")], False),
+    "verbose": (Annotated[bool, typer.Option("--verbose", "-v", help="Say what is done, on stderr.")], False),
+    "ignore_breaker": (
+        Annotated[bool, typer.Option("--ignore-breaker", help="Try even what earlier failures marked as down.")],
+        False,
+    ),
     "no_color": (Annotated[bool, typer.Option("--no-color", help="No colours.")], False),
 }

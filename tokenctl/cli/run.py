@@ -54,6 +54,8 @@ def run(state: State, name: str, body: Callable[..., None], common: dict[str, An
         quiet=common["quiet"],
         no_input=common["no_input"],
         no_color=common["no_color"],
+        verbose=common["verbose"],
+        ignore_breaker=common["ignore_breaker"],
     )
     settings = load(state.environ, flags)
     state.output = Output.of(settings)
