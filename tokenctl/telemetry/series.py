@@ -1,0 +1,45 @@
+"""One series as it is stored, and what can be told from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tokenctl.telemetry.catalog import Metric
+
+
+@dataclass(frozen=True)
+class Series:
+    """A metric with its labels' values, in the metric's order.
+
+    `value` is the counter's or the gauge's; of a histogram it is the sum of what was
+    observed, and `counts` has an entry for each bucket and a last one for what is above.
+    """
+
+    metric: Metric
+    labels: tuple[str, ...]
+    value: float
+    counts: tuple[int, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """How often something was observed."""
+        return sum(self.counts)
+
+    @property
+    def mean(self) -> float | None:
+        """The mean of what was observed."""
+        return self.value / self.count if self.count else None
+
+    def quantile(self, share: float) -> float | None:
+        """Below which value that share of the observations lies, as Prometheus estimates it.
+
+        Observations are taken to lie evenly in their bucket. Above the last bound nothing is
+        known, and the answer is that bound.
+        """
+        rank = share * self.count
+        lower, below = 0.0, 0
+        for upper, inside in zip(self.metric.buckets, self.counts, strict=False):
+            if inside and below + inside >= rank:
+                return lower + (upper - lower) * (rank - below) / inside
+            lower, below = upper, below + inside
+        return lower if self.count else None
