@@ -7,12 +7,32 @@ docstring's first line is the title. This module imports nothing of tokenctl.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any, ClassVar
+
+
+class Fault(StrEnum):
+    """What kind of failure a peer's was: it decides whether and how to try again."""
+
+    CONFLICT = "conflict"  # certainly not applied; the same transaction may go through now
+    LOCK = "lock"  # somebody holds a lock for too long; certainly not applied
+    CANCELLED = "cancelled"  # the server's own time limit; certainly not applied
+    STARTING = "starting"  # up, and not serving yet, or a standby: a restart or a failover is under way
+    CROWDED = "crowded"  # up, with no connection free
+    CONNECT = "connect"  # no answer at all
+    LOST = "lost"  # the connection broke after something was sent: nothing is known
+    SICK = "sick"  # up and out of disk or memory
+    CORRUPT = "corrupt"  # the data itself is damaged
+    REFUSED = "refused"  # a rule of the ledger; the peer is well
+    CONFIG = "config"  # address, login, rights or schema; only a person can mend it
+    BUG = "bug"  # a statement of ours that should never fail
 
 
 class TokenctlError(Exception):
     """Something went wrong"""
 
+    #: Set where a peer's failure is translated; None for our own refusals.
+    fault: Fault | None = None
     code: ClassVar[str] = "internal"
     exit_code: ClassVar[int] = 70
     retryable: ClassVar[bool] = False
@@ -138,6 +158,13 @@ class Bug(TokenctlError):
     """A bug in tokenctl"""
 
     code = "bug"
+    exit_code = 70
+
+
+class Corrupted(TokenctlError):
+    """The database's data is damaged"""
+
+    code = "corrupted"
     exit_code = 70
 
 

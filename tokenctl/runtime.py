@@ -14,11 +14,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tokenctl.operation import Operation
+    from tokenctl.resilience.deadline import Deadline
     from tokenctl.settings import Settings
     from tokenctl.storage.database import Connection, Database
     from tokenctl.storage.embedded import EmbeddedServer
     from tokenctl.storage.imports import BatchStore
     from tokenctl.storage.ledger import Ledger
+
+#: Seconds that a command may take unless somebody says otherwise, by its name.
+_TIMEOUTS_S = {"balance": 10.0, "grant-bonus": 20.0}
+#: The same for each step of a command that may take as long as its data is large.
+_STEP_TIMEOUTS_S = {"batch-import": 600.0, "reverse": 600.0}
 
 
 class Runtime:
@@ -51,6 +57,20 @@ class Runtime:
         return binaries.programs_dir(None)
 
     @cached_property
+    def deadline(self) -> Deadline:
+        """How long the command may take. Without a limit set, what most of its kind take many times over.
+
+        A limit set for all commands must not end a long import half way, so there it bounds each step;
+        a flag means what it says.
+        """
+        from tokenctl.resilience.deadline import Deadline
+
+        name, given = self._operation.name, self._settings.timeout_s
+        steps = name in _STEP_TIMEOUTS_S and self._settings.origins["timeout"] != "flag"
+        default = _STEP_TIMEOUTS_S.get(name) if steps else _TIMEOUTS_S.get(name)
+        return Deadline(given if given is not None else default, each_step=steps)
+
+    @cached_property
     def database(self) -> Database:
         """The database that the settings name."""
         from tokenctl.storage.database import Database
@@ -66,9 +86,7 @@ class Runtime:
         database = Database(
             conninfo,
             application_name=self._operation.application_name,
-            timeout_s=self._settings.timeout_s,
-            # A limit set for all commands must not end a long import half way; a flag means what it says.
-            each_step=self._operation.name == "batch-import" and self._settings.origins["timeout"] != "flag",
+            deadline=self.deadline,
             revive=revive,
         )
         self._closing.callback(database.close)

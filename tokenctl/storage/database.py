@@ -9,12 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import quote, urlencode
 
 import psycopg
@@ -22,11 +20,19 @@ from psycopg import conninfo as libpq
 from psycopg import errors as pg_errors
 from psycopg import pq
 
-from tokenctl.errors import ConfigError, SchemaMismatch, TimedOut, TokenctlError
+from tokenctl.errors import ConfigError, Fault, OutcomeUnknown, SchemaMismatch, TimedOut, TokenctlError
+from tokenctl.resilience.deadline import Deadline, NoAnswer, bounded
+from tokenctl.resilience.events import Emit, QueryDone, ignore
+from tokenctl.resilience.retry import KEYED, READ, SETTLE, Policy, Retry
 from tokenctl.storage import failures
 from tokenctl.storage.migrations import State
 from tokenctl.storage.queries import query
+from tokenctl.storage.watchdog import Watchdog
 
+if TYPE_CHECKING:
+    from tokenctl.resilience.breaker import Breaker
+
+T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 #: Seconds to wait for a connection, per host. Two are libpq's floor.
@@ -43,29 +49,43 @@ _DEFAULTS: dict[str, Any] = {
     "keepalives_count": 2,
 }
 
+#: Failures that say that the database is down. One that restarts or is a standby answers: that is
+#: waited for within the deadline, and marks nothing.
+_DOWN = frozenset({Fault.CONNECT, Fault.CROWDED, Fault.SICK})
+#: Failures of a repeated write that do answer the question: the server judged the statement.
+_SETTLED = frozenset({Fault.REFUSED, Fault.CONFIG, Fault.BUG, Fault.CORRUPT})
+
 
 class Database:
-    """A ledger's database: connects when first asked, checks the schema once."""
+    """A ledger's database: connects when first asked, checks the schema once.
+
+    `run` and `write` are the way in: the deadline bounds them, what passes is tried again,
+    and the breaker is asked before each connection and told how it went.
+    """
 
     def __init__(
         self,
         conninfo: str,
         *,
         application_name: str,
-        timeout_s: float | None,
-        each_step: bool = False,
+        deadline: Deadline,
+        retry: Retry | None = None,
+        breaker: Breaker | None = None,
+        emit: Emit = ignore,
         revive: Callable[[], str] | None = None,
     ) -> None:
         """Keep `conninfo`; `revive` starts and migrates the embedded server and answers its conninfo.
 
-        `timeout_s` bounds everything from now on, in seconds, or with `each_step` every
-        statement for itself; None leaves it to the server's own limits.
+        Without `retry` what passes is tried again with a budget of its own; without
+        `breaker` every connection is tried.
         """
         self._conninfo = conninfo
         self._application_name = application_name
         self._revive = revive
-        self._timeout_s = timeout_s
-        self._started = None if each_step else time.monotonic()
+        self.deadline = deadline
+        self._retry = retry or Retry(deadline, emit=emit)
+        self._breaker = breaker
+        self._emit = emit
         self._main: Connection | None = None
         self._checked = False
 
@@ -82,14 +102,81 @@ class Database:
             self._main = self.connect()
         return self._main
 
-    def connect(self) -> Connection:
-        """A new connection to a database whose schema fits; the caller closes it."""
+    def run(
+        self,
+        operation: str,
+        work: Callable[[Connection], T],
+        policies: Mapping[Fault, Policy] = READ,
+        *,
+        connection: Callable[[], Connection] | None = None,
+    ) -> T:
+        """The answer of `work` on the command's connection (or the one that `connection` gives).
+
+        `operation` names it in metrics. Failures whose fault is in `policies` are tried again.
+        """
+        get = connection or (lambda: self.main)
+        return self._retry.call(lambda: self._timed(operation, work, get), lambda: policies)
+
+    def write(self, operation: str, work: Callable[[Connection], T], *, key: str | None) -> T:
+        """The answer of one statement that `key` makes safe to send again.
+
+        When the connection is lost on the way, the outcome is asked for by sending the same
+        statement again until the deadline, whatever the breaker says. Raises OutcomeUnknown
+        when it cannot be told by then.
+        """
+        unsettled: list[TokenctlError] = []
+
+        def noting(connection: Connection) -> T:
+            try:
+                return work(connection)
+            except psycopg.Error as error:
+                if connection.closed:
+                    unsettled.append(failures.working(error, lost=True))
+                raise
+
+        def get() -> Connection:
+            if unsettled and (self._main is None or self._main.closed):
+                self._main = self.connect(ask_breaker=False)
+            return self.main
+
+        try:
+            return self._retry.call(lambda: self._timed(operation, noting, get), lambda: SETTLE if unsettled else KEYED)
+        except TokenctlError as error:
+            if not unsettled or error.fault in _SETTLED:
+                raise
+            raise OutcomeUnknown(
+                "the connection was lost while writing; whether it was committed is unknown", key=key
+            ) from error
+
+    def connect(self, *, ask_breaker: bool = True) -> Connection:
+        """A new connection to a database whose schema fits; the caller closes it.
+
+        Raises BreakerOpen when earlier failures marked the database as down, and
+        `ask_breaker` is left true.
+        """
+        if self._breaker is not None and ask_breaker:
+            self._breaker.admit()
+        try:
+            connection = self._open()
+        except TokenctlError as error:
+            self._report(error)
+            raise
+        except BaseException:  # a signal: whoever probes next should not wait for us
+            if self._breaker is not None:
+                self._breaker.failed("interrupted")
+            raise
+        if self._breaker is not None:
+            self._breaker.succeeded()
+        return connection
+
+    def _open(self) -> Connection:
         try:
             connection = self._connect()
         except TokenctlError:  # the embedded server is down, or another first command is still at it
             if self._revive is None:
                 raise
             self._conninfo = self._revive()
+            self.deadline.restart()
             connection = self._connect()
         if not self._checked:
             try:
@@ -99,6 +186,28 @@ class Database:
                 raise
             self._checked = True
         return connection
+
+    def _timed(self, operation: str, work: Callable[[Connection], T], get: Callable[[], Connection]) -> T:
+        started, outcome = time.perf_counter(), "interrupted"
+        try:
+            with self.watched(get()) as connection:
+                result = work(connection)
+            outcome = "ok"
+        except TokenctlError as error:
+            outcome = error.fault or error.code
+            raise
+        finally:
+            self._emit(QueryDone(operation, str(outcome), time.perf_counter() - started))
+        return result
+
+    def _report(self, error: TokenctlError) -> None:
+        """Tell the breaker of a failure; a peer that answers no is well."""
+        if self._breaker is None:
+            return
+        if error.fault in _DOWN or isinstance(error, TimedOut):
+            self._breaker.failed(error.code)
+        else:
+            self._breaker.succeeded()
 
     def bare(self) -> Connection:
         """A new connection to the database whatever it holds; the caller closes it."""
@@ -143,55 +252,52 @@ class Database:
 
     @contextlib.contextmanager
     def watched(self, connection: Connection) -> Iterator[Connection]:
-        """Run statements under the deadline and translate what goes wrong.
-
-        At the deadline the socket is shut down from a timer's thread: no setting of
-        libpq notices a peer that hangs while its kernel still acknowledges.
-        """
-        fired = threading.Event()
-
-        def cut() -> None:
-            fired.set()
-            with (
-                contextlib.suppress(OSError, psycopg.Error),
-                socket.socket(fileno=os.dup(connection.fileno())) as peer,
-            ):
-                peer.shutdown(socket.SHUT_RDWR)
-
-        left = self._left()
-        timer = None if left is None else threading.Timer(max(left, 0), cut)
-        if timer is not None:
-            timer.daemon = True
-            timer.start()
-        try:
+        """Run statements under the deadline and translate what goes wrong."""
+        with self.watching(connection):
             yield connection
-        except psycopg.Error as error:
-            if fired.is_set():
-                raise TimedOut(f"the database did not answer within {self._timeout_s:g} s") from error
-            raise failures.working(error, lost=connection.closed) from error
-        finally:
-            if timer is not None:
-                timer.cancel()
 
-    def _left(self) -> float | None:
-        """Seconds until the deadline; None when there is none."""
-        if self._timeout_s is None:
-            return None
-        return self._timeout_s - (0 if self._started is None else time.monotonic() - self._started)
+    @contextlib.contextmanager
+    def watching(self, connection: Connection) -> Iterator[Watchdog]:
+        """As `watched`; yields the watchdog, for work that shows signs of life on the way."""
+        dog = Watchdog(connection, self.deadline.left())
+        try:
+            yield dog
+        except psycopg.Error as error:
+            if dog.fired:
+                raise self._out_of_time() from error
+            failure = failures.working(error, lost=connection.closed)
+            if failure.fault is Fault.STARTING:  # on a standby: the next attempt must look for the primary
+                connection.close()
+            if failure.fault is Fault.SICK and self._breaker is not None:
+                self._breaker.failed(failure.code)
+            raise failure from error
+        finally:
+            dog.stop()
+
+    def _out_of_time(self) -> TimedOut:
+        return TimedOut(f"the database did not answer within {self.deadline.seconds:g} s")
 
     def _connect(self) -> Connection:
         name = self._application_name[:63]
         try:
             given = libpq.conninfo_to_dict(self._conninfo)
             settings = {key: value for key, value in _DEFAULTS.items() if key not in given}
-            if (left := self._left()) is not None:
+            left = self.deadline.left()
+            if left is not None:
                 if left <= 0:
-                    raise TimedOut(f"out of time after {self._timeout_s:g} s")
+                    raise self._out_of_time()
                 settings["connect_timeout"] = max(2, min(CONNECT_TIMEOUT_S, int(left)))
-            # Prepared statements do not survive a pooler in transaction mode.
-            return psycopg.connect(
-                self._conninfo, autocommit=True, prepare_threshold=None, application_name=name, **settings
-            )
+
+            def connect() -> Connection:
+                # Prepared statements do not survive a pooler in transaction mode.
+                return psycopg.connect(
+                    self._conninfo, autocommit=True, prepare_threshold=None, application_name=name, **settings
+                )
+
+            # Nothing else bounds the resolution of a name, and libpq's own limit is per host.
+            return connect() if left is None else bounded(connect, left)
+        except NoAnswer as error:
+            raise failures.silent(self.where) from error
         except psycopg.ProgrammingError as error:  # the string itself; its text may hold a password
             raise _wrong_string() from error
         except psycopg.Error as error:

@@ -2,7 +2,8 @@
 
 libpq gives no SQLSTATE for a failure to connect, so there the server is asked
 with PQping whether it is up. The texts of the database are not passed on: they may
-echo values and connection strings.
+echo values and connection strings. Every translated error carries its `fault`, which
+decides whether it is tried again (resilience/retry.py) and counted (the breaker).
 """
 
 from __future__ import annotations
@@ -13,78 +14,144 @@ import psycopg
 from psycopg import conninfo as libpq
 from psycopg import pq
 
-from tokenctl import errors
+from tokenctl.errors import (
+    Bug,
+    ConfigError,
+    Corrupted,
+    Fault,
+    LockHeld,
+    NotAllowed,
+    Refused,
+    SchemaMismatch,
+    TimedOut,
+    TokenctlError,
+    TryLater,
+    Unavailable,
+)
 
 _PING_TIMEOUT_S = 2  # libpq's floor
 _CROWDED = re.compile(
-    r"too many (connections|clients)|connection slots|query_wait_timeout|server_login_retry", re.IGNORECASE
+    r"too many (connections|clients)|connection slots|query_wait_timeout|server_login_retry|"
+    r"server login has been failing",
+    re.IGNORECASE,
 )
 # libpq tries to connect with some values that it cannot read, such as a port "x".
 _INVALID = re.compile(r"invalid (port number|integer value|\w+ value)", re.IGNORECASE)
 _REFUSED_LOGIN = re.compile(r"password|authentication|role .* does not exist|pg_hba|no .* entry", re.IGNORECASE)
+_NO_SUCH_HOST = re.compile(r"Name or service not known|No address associated|nodename nor servname", re.IGNORECASE)
 
 
-def connecting(error: psycopg.Error, conninfo: str, where: str) -> errors.TokenctlError:
+def connecting(error: psycopg.Error, conninfo: str, where: str) -> TokenctlError:
     """Why no connection came about; `where` is host, port and database without secrets."""
     text = str(error)
     if isinstance(error, psycopg.errors.ConnectionTimeout):
-        return errors.Unavailable(
-            f"the database at {where} does not answer", hint="is the address right, and the server up?"
-        )
+        return silent(where)
+    if _NO_SUCH_HOST.search(text):
+        return _as(Fault.CONFIG, ConfigError(f"the database at {where}: there is no host of that name"))
     try:
         # Bounded: a server may fall silent now, and the ping holds the interpreter meanwhile.
         ping = pq.PGconn.ping(libpq.make_conninfo(conninfo, connect_timeout=_PING_TIMEOUT_S).encode())
     except psycopg.Error:
         ping = pq.Ping.NO_ATTEMPT
+    soon = "try again in a moment"
     if _CROWDED.search(text):
-        return errors.Unavailable(f"the database at {where} has no connection free", hint="try again in a moment")
-    if "session is read-only" in text or "read-only" in text:
-        return errors.Unavailable(f"the database at {where} is a read-only standby", hint="name the primary as well")
+        return _as(Fault.CROWDED, Unavailable(f"the database at {where} has no connection free", hint=soon))
+    if "read-only" in text:
+        standby = Unavailable(f"the database at {where} is a read-only standby", hint="name the primary as well")
+        return _as(Fault.STARTING, standby)
     if ping == pq.Ping.REJECT:
-        return errors.Unavailable(f"the database at {where} is starting or stopping", hint="try again in a moment")
+        return _as(Fault.STARTING, Unavailable(f"the database at {where} is starting or stopping", hint=soon))
     if ping == pq.Ping.NO_ATTEMPT or _INVALID.search(text):
-        return errors.ConfigError(
-            "the database's connection string is wrong", hint="see the connection strings of libpq"
-        )
+        wrong = ConfigError("the database's connection string is wrong", hint="see the connection strings of libpq")
+        return _as(Fault.CONFIG, wrong)
     if ping == pq.Ping.NO_RESPONSE:
-        return errors.Unavailable(
-            f"the database at {where} does not answer", hint="is the address right, and the server up?"
-        )
+        return silent(where)
     if _REFUSED_LOGIN.search(text):
-        return errors.NotAllowed(
-            f"the database at {where} refuses the login", hint="check user, password and pg_hba.conf"
-        )
-    return errors.ConfigError(
-        f"the database at {where} cannot be used with this connection string", hint="does it exist?"
+        refused = NotAllowed(f"the database at {where} refuses the login", hint="check user, password and pg_hba.conf")
+        return _as(Fault.CONFIG, refused)
+    return _as(
+        Fault.CONFIG,
+        ConfigError(f"the database at {where} cannot be used with this connection string", hint="does it exist?"),
     )
 
 
-def working(error: psycopg.Error, *, lost: bool) -> errors.TokenctlError:
+def silent(where: str) -> TokenctlError:
+    """Nobody answered."""
+    return _as(
+        Fault.CONNECT,
+        Unavailable(f"the database at {where} does not answer", hint="is the address right, and the server up?"),
+    )
+
+
+def working(error: psycopg.Error, *, lost: bool) -> TokenctlError:
     """Why a statement failed; `lost` when its connection is gone, so that nothing is known."""
-    if lost:
-        return errors.Unavailable("the connection to the database was lost")
     state = error.sqlstate or ""
     constraint = error.diag.constraint_name or ""
-    if state == "42501":
-        return errors.NotAllowed(
-            "the database's role may not do this",
-            hint="it needs tokenctl_support, tokenctl_batch or tokenctl_admin",
-        )
-    if state in ("42P01", "42883", "3F000", "42704", "42703"):
-        return errors.SchemaMismatch("the database's schema does not fit this tokenctl", hint="tokenctl db migrate")
-    if state == "55P03":
-        return errors.LockHeld("somebody else holds a lock for too long", hint="try again in a moment")
-    if state in ("40001", "40P01"):
-        return errors.TryLater("the database was too busy to finish this", hint="try again")
-    if state == "57014":
-        return errors.TimedOut("the database stopped the statement for its time limit")
-    if state == "25006":
-        return errors.Unavailable("the database is read-only", hint="connect to the primary")
+    if lost or state == "40003":  # its name is statement_completion_unknown
+        return _as(Fault.LOST, Unavailable("the connection to the database was lost"))
     if constraint == "staging_lost":
-        return errors.TryLater(
-            "the database lost the staged rows (it crashed meanwhile)", hint="run the same command again"
-        )
-    if state[:2] == "53" or state[:2] == "58":
-        return errors.Unavailable(f"the database is short of resources (SQLSTATE {state})", hint="is its disk full?")
+        gone = TryLater("the database lost the staged rows (it crashed meanwhile)", hint="run the same command again")
+        return _as(Fault.REFUSED, gone)
+    for states, fault, kind, detail, hint in _BY_STATE:
+        if state in states or state[:2] in states:
+            return _as(fault, kind(detail.format(state=state, constraint=constraint or "none"), hint=hint))
     what = f"SQLSTATE {state or 'none'}" + (f", constraint {constraint}" if constraint else "")
-    return errors.Bug(f"the database refused a statement of tokenctl's ({what})")
+    return _as(Fault.BUG, Bug(f"the database refused a statement of tokenctl's ({what})"))
+
+
+_AGAIN = "try again in a moment"
+# Whole SQLSTATEs and classes (two characters), the first match counts.
+_BY_STATE: tuple[tuple[frozenset[str], Fault, type[TokenctlError], str, str], ...] = (
+    (
+        frozenset({"42501"}),
+        Fault.CONFIG,
+        NotAllowed,
+        "the database's role may not do this",
+        "it needs tokenctl_support, tokenctl_batch or tokenctl_admin",
+    ),
+    (
+        frozenset({"42P01", "42883", "3F000", "42704", "42703"}),
+        Fault.CONFIG,
+        SchemaMismatch,
+        "the database's schema does not fit this tokenctl",
+        "tokenctl db migrate",
+    ),
+    (frozenset({"55P03"}), Fault.LOCK, LockHeld, "somebody else holds a lock for too long", _AGAIN),
+    (frozenset({"40001", "40P01"}), Fault.CONFLICT, TryLater, "the database was too busy to finish this", "try again"),
+    (
+        frozenset({"57014"}),
+        Fault.CANCELLED,
+        TimedOut,
+        "the database stopped the statement for its time limit",
+        _AGAIN,
+    ),
+    (frozenset({"25006"}), Fault.STARTING, Unavailable, "the database is read-only", "connect to the primary"),
+    (frozenset({"08P01"}), Fault.CROWDED, Unavailable, "the database's pooler has no connection free", _AGAIN),
+    (frozenset({"28", "3D000"}), Fault.CONFIG, NotAllowed, "the database refuses the login", ""),
+    (
+        frozenset({"53", "58", "XX000"}),
+        Fault.SICK,
+        Unavailable,
+        "the database is short of resources (SQLSTATE {state})",
+        "is its disk full?",
+    ),
+    (
+        frozenset({"XX001", "XX002"}),
+        Fault.CORRUPT,
+        Corrupted,
+        "the database reports damaged data (SQLSTATE {state})",
+        "stop what writes to it, and call its administrator",
+    ),
+    (
+        frozenset({"23514", "22003", "23505"}),
+        Fault.REFUSED,
+        Refused,
+        "a rule of the ledger refuses this (constraint {constraint})",
+        "",
+    ),
+)
+
+
+def _as(fault: Fault, error: TokenctlError) -> TokenctlError:
+    error.fault = fault
+    return error

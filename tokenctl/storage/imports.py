@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import queue
+import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from psycopg.rows import class_row
 
 from tokenctl.errors import TryLater
 from tokenctl.models import Batch, Finding, Plan, Shortage
+from tokenctl.resilience.retry import KEYED, ONCE
 from tokenctl.storage.database import Connection, Database
 from tokenctl.storage.queries import query
 
@@ -130,14 +132,16 @@ class BatchStore:
             sql.Identifier("tokenctl_staging", f"batch_{self._batch}"),
             sql.SQL(", ").join(map(sql.Identifier, _COLUMNS)),
         )
+        connection = self._database.main
         with (
-            self._database.watched(self._database.main) as connection,
+            self._database.watching(connection) as dog,
             connection.cursor() as cursor,
             # Sent by a thread of its own, so that the server takes a block while the next is judged.
             cursor.copy(statement, writer=QueuedLibpqWriter(cursor)) as copy,
         ):
             for block in blocks:
                 copy.write(block)
+                dog.extend()  # a step is a block here: the file may be of any size
         self._ask("SELECT tokenctl.import_seal_v1(%(batch)s)", {"batch": self._batch})
 
     def plan(self, *, known_only: bool, drop: bool) -> Plan:
@@ -149,7 +153,7 @@ class BatchStore:
                 values = {"batch": self._batch, "part": part, "known_only": known_only, "drop": drop}
                 return cursor.execute(statement, values).fetchone() or Plan()
 
-        return sum(self._side_by_side(one, range(self._partitions())), Plan())
+        return sum(self._side_by_side("import_plan", one, range(self._partitions())), Plan())
 
     def findings(self, *, known_only: bool) -> list[Finding]:
         """Rows that must not be posted, by line; ask before a plan with `drop` takes them out."""
@@ -161,7 +165,7 @@ class BatchStore:
                     statement, {"batch": self._batch, "part": part, "known_only": known_only}
                 ).fetchall()
 
-        found = [row for rows in self._side_by_side(one, range(self._partitions())) for row in rows]
+        found = [row for rows in self._side_by_side("import_findings", one, range(self._partitions())) for row in rows]
         return sorted(found, key=lambda finding: finding.line)
 
     def shortages(self) -> list[Shortage]:
@@ -172,7 +176,8 @@ class BatchStore:
                 statement = "SELECT * FROM tokenctl.reversal_missing_v1(%(batch)s, %(part)s)"
                 return cursor.execute(statement, {"batch": self._batch, "part": part}).fetchall()
 
-        found = [row for rows in self._side_by_side(one, range(self._partitions())) for row in rows]
+        parts = range(self._partitions())
+        found = [row for rows in self._side_by_side("reversal_missing", one, parts) for row in rows]
         return sorted(found, key=lambda shortage: shortage.user_id)
 
     def pending(self) -> list[PendingLane]:
@@ -190,7 +195,7 @@ class BatchStore:
             self._post(connection, lane)
             progress(lane.staged)
 
-        self._side_by_side(one, lanes)
+        self._side_by_side("import_apply", one, lanes)
 
     def apply_atomically(self, lanes: Sequence[PendingLane], *, progress: Callable[[int], None]) -> None:
         """Post all slices in one transaction: all or nothing, for the price of longer locks."""
@@ -232,15 +237,15 @@ class BatchStore:
         return self._parts
 
     def _all(self, kind: type[R], statement: bytes, values: dict[str, Any]) -> list[R]:
-        with (
-            self._database.watched(self._database.main) as connection,
-            connection.cursor(row_factory=class_row(kind)) as cursor,
-        ):
-            return cursor.execute(statement, values).fetchall()
+        def rows(connection: Connection) -> list[R]:
+            with connection.cursor(row_factory=class_row(kind)) as cursor:
+                return cursor.execute(statement, values).fetchall()
+
+        return self._database.run(_named(statement), rows, ONCE)
 
     def _ask(self, statement: str, values: dict[str, Any]) -> tuple[Any, ...]:
-        with self._database.watched(self._database.main) as connection:
-            row = connection.execute(statement.encode(), values).fetchone()
+        sent = statement.encode()
+        row = self._database.run(_named(sent), lambda c: c.execute(sent, values).fetchone(), ONCE)
         assert row is not None  # noqa: S101 — a function call has one row
         return row
 
@@ -250,25 +255,26 @@ class BatchStore:
             statement, (self._batch, lane.part, lane.slice, self._who["request_id"], self._who["claimed_by"])
         )
 
-    def _side_by_side(self, work: Callable[[Connection, T], R], items: Iterable[T]) -> list[R]:
-        """Do `work` on every item over a few connections; the first failure stops the rest."""
+    def _side_by_side(self, operation: str, work: Callable[[Connection, T], R], items: Iterable[T]) -> list[R]:
+        """Do `work` on every item over a few connections; the first failure stops the rest.
+
+        Every step may be sent again: a slice that was posted is `done`, and is not posted twice.
+        """
         stop = threading.Event()
 
         def one(item: T) -> R | None:
             if stop.is_set():
                 return None
+            slot = _Slot(self._take())
             try:
-                connection = self._idle.get_nowait()
-            except queue.Empty:
-                connection = self._database.connect()
-            try:
-                with self._database.watched(connection):
-                    return work(connection, item)
+                return self._database.run(
+                    operation, lambda c: work(c, item), KEYED, connection=lambda: self._alive(slot)
+                )
             except BaseException:
                 stop.set()
                 raise
             finally:
-                self._idle.put(connection)
+                self._idle.put(slot.connection)
 
         with ThreadPoolExecutor(WORKERS) as pool:
             futures = [pool.submit(one, item) for item in items]
@@ -277,3 +283,31 @@ class BatchStore:
             except BaseException:  # a signal as well: what has begun ends, nothing more begins
                 stop.set()
                 raise
+
+    def _take(self) -> Connection:
+        try:
+            return self._idle.get_nowait()
+        except queue.Empty:
+            return self._database.run("connect", lambda c: c, ONCE, connection=self._database.connect)
+
+    def _alive(self, slot: _Slot) -> Connection:
+        """The slot's connection, or a new one; not when the batch's lock is lost, which somebody may have by now."""
+        if slot.connection.closed:
+            if self._control is not None:
+                with self._database.watched(self._control) as control:
+                    control.execute("SELECT 1")
+            slot.connection = self._database.connect()
+        return slot.connection
+
+
+@dataclass
+class _Slot:
+    """A worker's place: its connection, replaced when it breaks."""
+
+    connection: Connection
+
+
+def _named(statement: bytes) -> str:
+    """What metrics call a statement: its function, or the first table that it reads."""
+    found = re.search(rb"tokenctl\.(\w+?)(?:_v\d+)?\b", statement)
+    return found[1].decode() if found else "query"

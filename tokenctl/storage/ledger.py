@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from psycopg.rows import class_row
 
-from tokenctl.errors import OutcomeUnknown, TimedOut, TokenctlError, Unavailable
 from tokenctl.models import Balance, Change, Grant, Receipt, Reversal
 from tokenctl.storage.database import Connection, Database
 from tokenctl.storage.queries import query
@@ -24,8 +22,6 @@ SELECT (r).* FROM tokenctl.reverse_v1(%(user_id)s, %(seq)s, %(reason)s, %(note)s
   %(request_id)s, %(claimed_by)s) AS r
 """
 _ALPHABET = string.ascii_letters + string.digits + "._:@-"
-#: How often a write whose connection was lost asks again, by its key, how it ended.
-_ASK_AGAIN = 3
 
 
 class Ledger:
@@ -38,8 +34,8 @@ class Ledger:
 
     def balances(self, users: Sequence[str]) -> dict[str, Balance]:
         """Balances by user id, in one query; unknown users are missing."""
-        with self._watched() as connection:
-            rows = connection.execute(query("balances"), {"users": list(users)}).fetchall()
+        values = {"users": list(users)}
+        rows = self._database.run("balances", lambda c: c.execute(query("balances"), values).fetchall())
         return {
             user: Balance(user, balance, held, available, None if at is None else Change(at, amount, reason))
             for user, balance, held, available, at, amount, reason in rows
@@ -49,65 +45,46 @@ class Ledger:
         """Up to three known ids that a wrong one may have meant: one edit away, or beginning like it."""
         prefix = user_id[: max(4, len(user_id) - 2)]
         names = {"edits": sorted(_edits(user_id)), "prefix": prefix, "upper": prefix + "\x7f"}
-        with self._watched() as connection:
-            return [row[0] for row in connection.execute(query("nearest_users"), names).fetchall()]
+        rows = self._database.run("nearest_users", lambda c: c.execute(query("nearest_users"), names).fetchall())
+        return [row[0] for row in rows]
 
     def operator(self) -> str:
         """The role that the database will write down."""
-        with self._watched() as connection:
-            row = connection.execute("SELECT session_user").fetchone()
+        row = self._database.run("operator", lambda c: c.execute("SELECT session_user").fetchone())
         return str(row[0]) if row else "?"
 
     def preview_grant(self, grant: Grant) -> Receipt:
         """What the grant would answer: the write itself, undone. Names the derived key."""
-        return self._preview(_GRANT, asdict(grant))
+        return self._preview("preview_grant", _GRANT, asdict(grant))
 
     def grant(self, grant: Grant) -> Receipt:
         """Post the grant; `grant.key` must be set. Raises OutcomeUnknown when that cannot be told."""
-        return self._write(_GRANT, asdict(grant))
+        return self._write("grant", _GRANT, asdict(grant))
 
     def preview_reversal(self, reversal: Reversal) -> Receipt:
         """What the reversal would answer: the write itself, undone."""
-        return self._preview(_REVERSE, asdict(reversal))
+        return self._preview("preview_reversal", _REVERSE, asdict(reversal))
 
     def reverse(self, reversal: Reversal) -> Receipt:
         """Post the reversal. Raises OutcomeUnknown when whether it was posted cannot be told."""
-        return self._write(_REVERSE, asdict(reversal))
+        return self._write("reverse", _REVERSE, asdict(reversal))
 
-    def _preview(self, statement: bytes, values: dict[str, Any]) -> Receipt:
-        with self._watched() as connection, connection.transaction(force_rollback=True):
-            return self._post(connection, statement, values)
+    def _preview(self, operation: str, statement: bytes, values: dict[str, Any]) -> Receipt:
+        def undone(connection: Connection) -> Receipt:
+            with connection.transaction(force_rollback=True):
+                return self._post(connection, statement, values)
 
-    def _write(self, statement: bytes, values: dict[str, Any]) -> Receipt:
+        return self._database.run(operation, undone)
+
+    def _write(self, operation: str, statement: bytes, values: dict[str, Any]) -> Receipt:
         """One statement, one transaction. Its key makes it safe to send again after a lost answer."""
-        lost: TokenctlError | None = None
-        for _ in range(_ASK_AGAIN):
-            try:
-                connection = self._database.main
-            except TokenctlError as error:
-                if lost is None:  # nothing was sent yet
-                    raise
-                lost = error
-                continue
-            try:
-                with self._database.watched(connection):
-                    return self._post(connection, statement, values)
-            except (Unavailable, TimedOut) as error:
-                lost = error
-        raise OutcomeUnknown(
-            "the connection was lost while writing; whether it was committed is unknown", key=values["key"]
-        ) from lost
+        return self._database.write(operation, lambda c: self._post(c, statement, values), key=values["key"])
 
     def _post(self, connection: Connection, statement: bytes, values: dict[str, Any]) -> Receipt:
         with connection.cursor(row_factory=class_row(Receipt)) as cursor:
             receipt = cursor.execute(statement, values | self._who).fetchone()
         assert receipt is not None  # noqa: S101 — the function returns one row
         return receipt
-
-    @contextlib.contextmanager
-    def _watched(self) -> Iterator[Connection]:
-        with self._database.watched(self._database.main) as connection:
-            yield connection
 
 
 def _edits(word: str) -> set[str]:
