@@ -1,17 +1,25 @@
-"""What every command runs inside: its name, request id, who asks, and the time it takes."""
+"""What every command runs inside, from its request id to its one log line.
+
+In this order: who asks and under which request id; how often that is allowed; the body
+itself; what it cost and how it ended, as metrics and a log line. An error that leaves
+says which operation, request and user it belongs to.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tokenctl import __version__
 from tokenctl.errors import TokenctlError
+from tokenctl.telemetry import catalog, logs
 
 if TYPE_CHECKING:
+    from tokenctl.runtime import Runtime
     from tokenctl.settings import Settings
 
 
@@ -35,12 +43,83 @@ class Operation:
         return f"tokenctl/{self.name}/{self.request_id}"
 
 
+def begin(name: str, settings: Settings) -> Operation:
+    """The run of the command `name` that begins now."""
+    return Operation(name, settings.request_id or uuid.uuid4().hex, settings.claimed_by)
+
+
 @contextlib.contextmanager
-def running(name: str, settings: Settings) -> Iterator[Operation]:
-    """Run a command: errors that leave it say which operation and request they belong to."""
-    operation = Operation(name, settings.request_id or uuid.uuid4().hex, settings.claimed_by)
-    try:
-        yield operation
-    except TokenctlError as error:
-        error.context = {"operation": name, **error.context}
-        raise
+def running(
+    runtime: Runtime, settings: Settings, *, subject: str | None, warn: Callable[[str], None]
+) -> Iterator[None]:
+    """Run the body of `runtime.operation`'s command; close the runtime whatever happens.
+
+    `subject` is the user it is about, if any; `warn` prints a line. Raises RateLimited
+    before the body begins, and whatever the body raises.
+    """
+    operation = runtime.operation
+    logs.configure(settings.log, verbose=settings.verbose, debug=settings.debug, stderr_write=warn)
+    _hide_secrets(settings)
+    end = {"outcome": "interrupted", "exit_code": 130}
+    with logs.bind(request_id=operation.request_id, operation=operation.name, operator=operation.claimed_by):
+        try:
+            _admit(runtime, settings)
+            yield
+            end = {"outcome": "ok", "exit_code": 0}
+        except TokenctlError as error:
+            about = {"operation": operation.name, "cause": _cause(error), "user_id": subject}
+            error.context = {**{key: value for key, value in about.items() if value}, **error.context}
+            end = {"outcome": error.code, "exit_code": error.exit_code}
+            raise
+        except Exception as error:
+            end = {"outcome": "bug", "exit_code": 70}
+            logs.exception(error)
+            raise
+        finally:
+            runtime.close()
+            _record(runtime, settings, end)
+            logs.close()
+
+
+def _admit(runtime: Runtime, settings: Settings) -> None:
+    """Ask the rate limit, where the command has one."""
+    name = runtime.operation.name
+    limit = settings.rate_limits.get(name)
+    if limit is not None and limit.limit:
+        who = f"{settings.claimed_by} {settings.database.identity}"
+        limiter = getattr(runtime, "rate_limiter", None)
+        if limiter is not None:
+            limiter.check(name, who, limit)
+
+
+def _record(runtime: Runtime, settings: Settings, end: dict[str, Any]) -> None:
+    operation, metrics = runtime.operation, runtime.metrics
+    metrics.count(catalog.OPERATIONS, operation=operation.name, outcome=end["outcome"])
+    metrics.observe(catalog.OPERATION_DURATION, monotonic() - operation.started, operation=operation.name)
+    trouble = metrics.flush()
+    if trouble:
+        logs.emit("warning", "trouble", what="metrics", why=trouble)
+    expected = end["exit_code"] in (0, 1, 2)
+    logs.emit(
+        "error" if end["outcome"] == "bug" else "info" if expected else "warning",
+        "done",
+        **end,
+        took_ms=operation.took_ms,
+        profile=settings.profile,
+        database=settings.database.kind,
+        version=__version__,
+    )
+
+
+def _cause(error: TokenctlError) -> str | None:
+    """The kind of what was underneath; its text may hold values and passwords."""
+    cause = error.__cause__
+    while isinstance(cause, TokenctlError):
+        cause = cause.__cause__
+    return None if cause is None else type(cause).__name__
+
+
+def _hide_secrets(settings: Settings) -> None:
+    logs.hide_address(settings.database.conninfo)
+    for secret in settings.secrets:
+        logs.hide(secret)

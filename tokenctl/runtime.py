@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
     from tokenctl.operation import Operation
     from tokenctl.resilience.deadline import Deadline
+    from tokenctl.resilience.events import Emit
     from tokenctl.settings import Settings
     from tokenctl.storage.database import Connection, Database
     from tokenctl.storage.embedded import EmbeddedServer
     from tokenctl.storage.imports import BatchStore
     from tokenctl.storage.ledger import Ledger
+    from tokenctl.telemetry.metrics import Metrics
 
 #: Seconds that a command may take unless somebody says otherwise, by its name.
 _TIMEOUTS_S = {"balance": 10.0, "grant-bonus": 20.0}
@@ -33,7 +35,7 @@ class Runtime:
     def __init__(self, settings: Settings, operation: Operation) -> None:
         """Build nothing yet."""
         self._settings = settings
-        self._operation = operation
+        self.operation = operation
         self._closing = contextlib.ExitStack()
 
     def close(self) -> None:
@@ -57,6 +59,21 @@ class Runtime:
         return binaries.programs_dir(None)
 
     @cached_property
+    def metrics(self) -> Metrics:
+        """What this run measures, added to what earlier runs did."""
+        from tokenctl.statefile import StateFile
+        from tokenctl.telemetry.metrics import SCHEMA, Metrics
+
+        return Metrics(StateFile(self._settings.state_dir / "metrics.db", SCHEMA))
+
+    @cached_property
+    def emit(self) -> Emit:
+        """Who hears what the mechanisms tell."""
+        from tokenctl.observer import observer
+
+        return observer(self.metrics)
+
+    @cached_property
     def deadline(self) -> Deadline:
         """How long the command may take. Without a limit set, what most of its kind take many times over.
 
@@ -65,7 +82,7 @@ class Runtime:
         """
         from tokenctl.resilience.deadline import Deadline
 
-        name, given = self._operation.name, self._settings.timeout_s
+        name, given = self.operation.name, self._settings.timeout_s
         steps = name in _STEP_TIMEOUTS_S and self._settings.origins["timeout"] != "flag"
         default = _STEP_TIMEOUTS_S.get(name) if steps else _TIMEOUTS_S.get(name)
         return Deadline(given if given is not None else default, each_step=steps)
@@ -85,8 +102,9 @@ class Runtime:
             revive = lambda: local.prepare(server)  # noqa: E731 — a function of no arguments, used once
         database = Database(
             conninfo,
-            application_name=self._operation.application_name,
+            application_name=self.operation.application_name,
             deadline=self.deadline,
+            emit=self.emit,
             revive=revive,
         )
         self._closing.callback(database.close)
@@ -109,7 +127,7 @@ class Runtime:
         """The ledger's reads and single-user writes."""
         from tokenctl.storage.ledger import Ledger
 
-        return Ledger(self.database, request_id=self._operation.request_id, claimed_by=self._operation.claimed_by)
+        return Ledger(self.database, request_id=self.operation.request_id, claimed_by=self.operation.claimed_by)
 
     def batch_store(self, batch_id: str) -> BatchStore:
         """One batch at work; closed with the runtime at the latest."""
@@ -118,8 +136,8 @@ class Runtime:
         store = BatchStore(
             self.database,
             batch_id,
-            request_id=self._operation.request_id,
-            claimed_by=self._operation.claimed_by,
+            request_id=self.operation.request_id,
+            claimed_by=self.operation.claimed_by,
         )
         self._closing.callback(store.close)
         return store

@@ -92,6 +92,12 @@ class Settings:
     state_dir: Path
     cache_dir: Path
     origins: Mapping[str, str]
+    #: Secrets that came by the environment, so that no log line may hold them.
+    secrets: tuple[str, ...] = field(repr=False, default=())
+
+
+#: What a command prints unless it says otherwise: the first on a terminal, the second elsewhere.
+FORMATS = ("table", "tsv", "json", "jsonl", "value")
 
 
 @dataclass(frozen=True)
@@ -108,10 +114,11 @@ class Flags:
     no_color: bool = False
     verbose: bool = False
     ignore_breaker: bool = False
+    #: Not a flag: the formats that the command knows.
+    formats: tuple[str, ...] = FORMATS
 
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:@/-]{1,128}")
-_FORMATS = ("table", "tsv", "json", "jsonl", "value")
 
 
 def load(environ: Mapping[str, str], flags: Flags) -> Settings:
@@ -130,10 +137,7 @@ def load(environ: Mapping[str, str], flags: Flags) -> Settings:
     database, profile = _database(env, profile, profile_origin, values, origins)
     database = replace(database, identity=_identity(env, database, data_dir))
     timeout, timeout_origin = _timeout(env, flags, values, origins)
-    form, form_origin = _first(flags.format, "flag", env, "TOKENCTL_FORMAT", {}, "format", {}, None)
-    if form is not None and form not in _FORMATS:
-        wrong = UsageError if form_origin == "flag" else ConfigError
-        raise wrong(f"'{form}' ({form_origin}) is not a format", hint=f"one of {', '.join(_FORMATS)}")
+    form, form_origin = _format(env, flags)
     request_id = flags.request_id or env.get("TOKENCTL_REQUEST_ID")
     if request_id and not _REQUEST_ID.fullmatch(request_id):
         wrong, where = (UsageError, "flag") if flags.request_id else (ConfigError, "env:TOKENCTL_REQUEST_ID")
@@ -175,6 +179,7 @@ def load(environ: Mapping[str, str], flags: Flags) -> Settings:
         cache_dir=_own_dir(env, ("TOKENCTL_CACHE_DIR", "CACHE_DIRECTORY"))
         or _xdg(env, "XDG_CACHE_HOME", ".cache") / "tokenctl",
         origins=origins,
+        secrets=tuple(env[name] for name in ("PGPASSWORD", "GEMINI_API_KEY") if name in env),
     )
 
 
@@ -266,6 +271,16 @@ def _timeout(
     if "timeout" in values:
         return float(values["timeout"]), origins["timeout"]
     return None, "default"
+
+
+def _format(env: Mapping[str, str], flags: Flags) -> tuple[str | None, str]:
+    form, origin = _first(flags.format, "flag", env, "TOKENCTL_FORMAT", {}, "format", {}, None)
+    if form is None or form in flags.formats:
+        return form, origin
+    if origin != "flag" and form in FORMATS:
+        return None, "default"  # a wish for every command; one that lacks the format prints as it would without
+    wrong = UsageError if origin == "flag" else ConfigError
+    raise wrong(f"'{form}' ({origin}) is not a format of this command", hint=f"one of {', '.join(flags.formats)}")
 
 
 def _log(env: Mapping[str, str], values: Mapping[str, Any]) -> Log:

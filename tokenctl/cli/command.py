@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from tokenctl import __version__
-from tokenctl.cli.options import COMMON
+from tokenctl.cli.options import COMMON, form
 from tokenctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -85,21 +85,28 @@ class StrictGroup(TyperGroup):
 Body = Callable[..., None]
 
 
-def command(app: typer.Typer, name: str) -> Callable[[Body], Body]:
-    """Make `body(run, …)` a command of `app`; its docstring is its help, examples first."""
+def command(app: typer.Typer, name: str, *, formats: tuple[str, ...] | None = None) -> Callable[[Body], Body]:
+    """Make `body(run, …)` a command of `app`; its docstring is its help, examples first.
+
+    `formats` is for one that prints others than the rest: the first on a terminal, the second elsewhere.
+    In logs and metrics the command of a group is called by both names, `db status`.
+    """
+    group = app.info.name
+    operation = f"{group} {name}" if isinstance(group, str) and group != "tokenctl" else name
+    options = COMMON if formats is None else {**COMMON, "form": form(formats)}
 
     def decorate(body: Body) -> Body:
         def entry(ctx: typer.Context, **values: Any) -> None:
             common = {key: values.pop(key) for key in COMMON}
             from tokenctl.cli.run import run  # not for --help
 
-            run(ctx.obj, name, body, common, values)
+            run(ctx.obj, operation, body, common, values, formats)
 
         hints = get_type_hints(body, localns={"Run": Any}, include_extras=True)
         own = list(inspect.signature(body).parameters.values())[1:]
         shared = [
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-            for key, (annotation, default) in COMMON.items()
+            for key, (annotation, default) in options.items()
         ]
         ours = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in own]
         context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)

@@ -144,6 +144,7 @@ def _only_embedded(run: Run, what: str) -> None:
 def register(app: typer.Typer) -> None:
     """Add the group."""
     group = typer.Typer(
+        name="db",
         cls=StrictGroup,
         help="The database, and the embedded server.",
         rich_markup_mode=None,
@@ -158,4 +159,4 @@ def register(app: typer.Typer) -> None:
     }
     for name, body in bodies.items():
         command(group, name)(body)
-    app.add_typer(group, name="db")
+    app.add_typer(group)

@@ -11,7 +11,7 @@ from tokenctl.cli.command import State
 from tokenctl.errors import UsageError
 from tokenctl.output import Output, View
 from tokenctl.runtime import Runtime
-from tokenctl.settings import Flags, Settings, load
+from tokenctl.settings import FORMATS, Flags, Settings, load
 
 
 @dataclass
@@ -19,7 +19,6 @@ class Run:
     """One run of one command, as its body sees it."""
 
     settings: Settings
-    operation: operation.Operation
     runtime: Runtime
     output: Output
     warnings: list[str] = field(default_factory=list)
@@ -27,9 +26,9 @@ class Run:
     def show(self, view: View, **meta: Any) -> None:
         """Print a result; `meta` joins what every JSON document says about the run."""
         common = {
-            "request_id": self.operation.request_id,
+            "request_id": self.runtime.operation.request_id,
             "profile": self.settings.profile,
-            "took_ms": self.operation.took_ms,
+            "took_ms": self.runtime.operation.took_ms,
             "dry_run": False,
             "replayed": False,
             "warnings": self.warnings,
@@ -43,7 +42,14 @@ class Run:
         self.output.say(f"{self.settings.profile} · {where} · operator {self.runtime.ledger.operator()}{mark}")
 
 
-def run(state: State, name: str, body: Callable[..., None], common: dict[str, Any], values: dict[str, Any]) -> None:
+def run(
+    state: State,
+    name: str,
+    body: Callable[..., None],
+    common: dict[str, Any],
+    values: dict[str, Any],
+    formats: tuple[str, ...] | None = None,
+) -> None:
     """Settle the settings, then run the body inside its operation; whatever happens, close."""
     flags = Flags(
         config=common["config"],
@@ -56,18 +62,19 @@ def run(state: State, name: str, body: Callable[..., None], common: dict[str, An
         no_color=common["no_color"],
         verbose=common["verbose"],
         ignore_breaker=common["ignore_breaker"],
+        formats=formats or FORMATS,
     )
     settings = load(state.environ, flags)
-    state.output = Output.of(settings)
-    with operation.running(name, settings) as running:
-        state.request_id = running.request_id
+    state.output = Output.of(settings, piped=flags.formats[1])
+    runtime = Runtime(settings, operation.begin(name, settings))
+    state.request_id = runtime.operation.request_id
+    subject = values.get("user")
+    with operation.running(
+        runtime, settings, subject=subject if isinstance(subject, str) else None, warn=state.output.warn
+    ):
         if state.environ.get("TOKENCTL_TEST_RAISE"):  # how the tests see an unexpected failure
             raise RuntimeError("raised for a test")
-        runtime = Runtime(settings, running)
-        try:
-            body(Run(settings, running, runtime, state.output), **values)
-        finally:
-            runtime.close()
+        body(Run(settings, runtime, state.output), **values)
 
 
 def _format(common: dict[str, Any]) -> str | None:
