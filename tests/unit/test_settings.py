@@ -68,6 +68,24 @@ def test_every_value_knows_where_it_came_from(tmp_path: Path) -> None:
     assert (over.timeout_s, over.origins["timeout"], over.origins["format"]) == (3.0, "flag", "env:TOKENCTL_FORMAT")
 
 
+def test_a_command_may_know_other_formats(tmp_path: Path) -> None:
+    env, formats = nothing(tmp_path), ("table", "prometheus", "json")
+    assert load(env, Flags(format="prometheus", formats=formats)).format == "prometheus"
+    assert load(env | {"TOKENCTL_FORMAT": "prometheus"}, Flags(formats=formats)).format == "prometheus"
+    with pytest.raises(UsageError, match="'tsv' \\(flag\\) is not a format") as caught:
+        load(env, Flags(format="tsv", formats=formats))
+    assert caught.value.hint == "one of table, prometheus, json"
+    with pytest.raises(UsageError):
+        load(env, Flags(format="prometheus"))
+    with pytest.raises(ConfigError):
+        load(env | {"TOKENCTL_FORMAT": "prometheus"}, Flags())
+
+
+def test_a_format_for_every_command_is_passed_over_by_one_that_lacks_it(tmp_path: Path) -> None:
+    got = load(nothing(tmp_path) | {"TOKENCTL_FORMAT": "tsv"}, Flags(formats=("table", "prometheus")))
+    assert (got.format, got.origins["format"]) == (None, "default")
+
+
 def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:
     names = ("TOKENCTL_DATABASE_URL", "TOKENCTL_PROFILE", "TOKENCTL_TIMEOUT", "TOKENCTL_FORMAT", "PGHOST", "NO_COLOR")
     assert load(nothing(tmp_path) | dict.fromkeys(names, ""), Flags()).database.kind == "embedded"

@@ -87,20 +87,18 @@ ExpectTotal = Annotated[
     ),
 ]
 
+
+def form(formats: tuple[str, ...]) -> tuple[Any, Any]:
+    """--format of a command that prints these: the first on a terminal, the second elsewhere."""
+    named = f"{', '.join(formats[:-1])} or {formats[-1]}"
+    text = f"{named}. [{formats[0]} on a terminal, else {formats[1]}]"
+    return Annotated[str | None, typer.Option("--format", metavar="F", help=text)], None
+
+
 #: Accepted after every command; they become `Flags`.
 COMMON: dict[str, tuple[Any, Any]] = {
     "json_": (Annotated[bool, typer.Option("--json", help="JSON, the same as --format json.")], False),
-    "form": (
-        Annotated[
-            str | None,
-            typer.Option(
-                "--format",
-                metavar="F",
-                help="table, tsv, json, jsonl or value. [table on a terminal, else tsv]",
-            ),
-        ],
-        None,
-    ),
+    "form": form(("table", "tsv", "json", "jsonl", "value")),
     "profile": (
         Annotated[str | None, typer.Option("--profile", metavar="NAME", help="The ledger to work on.")],
         None,

@@ -32,15 +32,16 @@ class Output:
         self,
         *,
         form: str | None = None,
+        piped: str = "tsv",
         quiet: bool = False,
         no_input: bool = False,
         no_color: bool = False,
         force_color: bool = False,
     ) -> None:
-        """Look at the process's streams once; `form` None chooses table on a terminal, else TSV."""
+        """Look at the process's streams once; `form` None chooses table on a terminal, else `piped`."""
         self._stdout_tty = _is_terminal(sys.stdout)
         self._stderr_tty = _is_terminal(sys.stderr)
-        self.form = form or ("table" if self._stdout_tty else "tsv")
+        self.form = form or ("table" if self._stdout_tty else piped)
         self._asked_for = form is not None
         self.quiet = quiet
         self._can_ask = self._stderr_tty and _is_terminal(sys.stdin) and not no_input
@@ -52,10 +53,11 @@ class Output:
         self.unfinished: str | None = None
 
     @classmethod
-    def of(cls, settings: Settings) -> Output:
-        """The output that the settings ask for."""
+    def of(cls, settings: Settings, *, piped: str = "tsv") -> Output:
+        """The output that the settings ask for; `piped` is the format where nobody chose and no terminal is."""
         return cls(
             form=settings.format,
+            piped=piped,
             quiet=settings.quiet,
             no_input=settings.no_input,
             no_color=settings.no_color,
