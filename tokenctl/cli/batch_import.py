@@ -98,11 +98,8 @@ def _work(run: Run, file: str, wanted: ImportOptions, *, dry_run: bool, yes: boo
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(imports.open_file(file))
         run.banner()
-        work = stack.enter_context(
-            imports.Import(
-                source, wanted, run.runtime.batch_store(imports.batch_id(source, wanted)), run.settings.limits
-            )
-        )
+        store = run.runtime.batch_store(imports.batch_id(source, wanted))
+        work = stack.enter_context(imports.Import(source, wanted, store, run.settings.limits, run.runtime.metrics))
         already = work.prepare(progress=run.output.progress)
         if already is not None:
             return already

@@ -11,7 +11,7 @@ from tokenctl.cli.command import command
 
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
-    from tokenctl.models import Receipt
+    from tokenctl.models import Grant, Receipt
 
 NewUser = Annotated[bool, typer.Option("--new-user", help="Make the user if the ledger does not know it.")]
 
@@ -46,25 +46,42 @@ def _grant_bonus(
 
     grant = Grant(user, amount, reason, note, ticket, campaign, idempotency_key, new_user)
     must_type = grants.check(grant, run.settings, confirm_amount=confirm_amount)
+    confirmed = yes or confirm_amount is not None
     if not dry_run:
         if must_type:
             run.output.require_number(
                 "--confirm-amount", amount, run.settings.limits.grant, what="tokens for one grant"
             )
-        run.output.require_answer("--yes", given=yes or confirm_amount is not None)
+        run.output.require_answer("--yes", given=confirmed)
     run.banner()
-    keyed, receipt = grants.preview(run.runtime.ledger, grant, ledger_name=run.settings.profile, dry_run=dry_run)
-    if not receipt.replayed and not dry_run:
-        run.output.say(_change(receipt), mark=" ")
-        run.output.say(f"key {keyed.key}", mark=" ")
-        if must_type:
-            run.output.confirm_number("amount", amount)
-        elif not yes and confirm_amount is None:
-            run.output.confirm(f"Grant {amount:,} tokens to {user}?")
-        receipt = grants.post(run.runtime.ledger, keyed, ledger_name=run.settings.profile)
-        run.output.committed = f"{receipt.name}, {receipt.amount:+,} tokens, key {receipt.idempotency_key}"
+    with grants.counted(run.runtime.metrics, grant, run.settings, dry_run=dry_run) as claimed:
+        receipt = _claim(run, grant, must_type=must_type, confirmed=confirmed, dry_run=dry_run)
+        claimed(receipt)
     _talk(run, receipt, derived=idempotency_key is None, dry_run=dry_run)
     run.show(views.receipt("tokenctl.grant.v1", receipt, dry_run=dry_run))
+
+
+def _claim(run: Run, grant: Grant, *, must_type: bool, confirmed: bool, dry_run: bool) -> Receipt:
+    """Look, ask, post."""
+    from tokenctl.services import grants
+
+    ledger, name = run.runtime.ledger, run.settings.profile
+    keyed, receipt = grants.preview(ledger, grant, ledger_name=name, dry_run=dry_run)
+    if receipt.replayed or dry_run:
+        return receipt
+    run.output.say(_change(receipt), mark=" ")
+    run.output.say(f"key {keyed.key}", mark=" ")
+    if must_type:
+        run.output.confirm_number("amount", grant.amount)
+    elif not confirmed:
+        run.output.confirm(f"Grant {grant.amount:,} tokens to {grant.user_id}?")
+    run.output.unfinished = (
+        f"whether it was granted is unknown; this tells, and grants at most once:\n{grants.command(keyed)}"
+    )
+    receipt = grants.post(ledger, keyed, ledger_name=name)
+    run.output.unfinished = None
+    run.output.committed = f"{receipt.name}, {receipt.amount:+,} tokens, key {receipt.idempotency_key}"
+    return receipt
 
 
 def _change(receipt: Receipt) -> str:

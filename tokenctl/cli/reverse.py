@@ -87,7 +87,11 @@ def _one(run: Run, reversal: Reversal, *, dry_run: bool, yes: bool) -> None:
         run.output.say(_change(receipt), mark=" ")
         if not yes:
             run.output.confirm(f"Reverse {reversal.user_id}:{reversal.seq}?")
+        run.output.unfinished = (
+            f"whether it was reversed is unknown; this tells, and reverses at most once:\n{reversals.command(keyed)}"
+        )
         receipt = reversals.post(run.runtime.ledger, keyed, ledger_name=name)
+        run.output.unfinished = None
         run.output.committed = f"{receipt.name}, {receipt.amount:+,} tokens, reverses {reversal.user_id}:{reversal.seq}"
         run.output.say(f"reversed {reversal.user_id}:{reversal.seq}, balance {receipt.balance_after:,}", mark="✓")
     elif receipt.replayed:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from tokenctl.errors import LimitNotConfirmed, OutcomeUnknown, UsageError
+from tokenctl.errors import LimitNotConfirmed, OutcomeUnknown, TokenctlError, UsageError
 from tokenctl.models import Grant, Receipt
 from tokenctl.services.refusals import DONE, refusal
 from tokenctl.settings import Settings, check_reason
 from tokenctl.storage.ledger import Ledger
+from tokenctl.telemetry import catalog
+from tokenctl.telemetry.metrics import Metrics
 
 
 def check(grant: Grant, settings: Settings, *, confirm_amount: int | None) -> bool:
@@ -48,6 +52,26 @@ def post(ledger: Ledger, grant: Grant, *, ledger_name: str) -> Receipt:
     if receipt.outcome not in DONE:
         raise refusal(ledger, receipt, ledger_name=ledger_name, asked=_asked(grant))
     return receipt
+
+
+@contextlib.contextmanager
+def counted(
+    metrics: Metrics, grant: Grant, settings: Settings, *, dry_run: bool
+) -> Iterator[Callable[[Receipt], None]]:
+    """Count one claim of a bonus; yields a function that hears of its receipt. A dry run claims nothing."""
+
+    def claimed(receipt: Receipt) -> None:
+        if receipt.outcome == "applied" and not dry_run:
+            reason = catalog.reason_label(grant.reason, settings.reasons)
+            metrics.count(catalog.BONUS_GRANTS, reason=reason)
+            metrics.count(catalog.BONUS_GRANTED_TOKENS, grant.amount, reason=reason)
+
+    try:
+        yield claimed
+    except TokenctlError as error:
+        if not dry_run:
+            metrics.count(catalog.BONUS_GRANT_FAILURES, cause=error.code)
+        raise
 
 
 def command(grant: Grant) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Self
 
 from tokenctl.errors import BadData, LimitNotConfirmed, LockHeld, NotAllowed, ReplayOfReversed, TokenctlError
@@ -24,7 +24,11 @@ from tokenctl.grantfile.source import Source, open_source
 from tokenctl.models import BadLine, Batch, Finding, ImportReport, Plan
 from tokenctl.settings import Limits
 from tokenctl.storage.imports import BatchStore
+from tokenctl.telemetry import catalog
+from tokenctl.telemetry.metrics import Metrics
 
+#: What metrics call this job.
+JOB = "batch-import"
 #: Bad rows that are named in a message; all of them go to the reject file.
 SHOWN = 100
 #: Decompressed bytes of a file that are read at most, and how far gzip may inflate.
@@ -57,6 +61,7 @@ class Import:
     options: ImportOptions
     store: BatchStore
     limits: Limits
+    metrics: Metrics
     tally: Tally = field(default_factory=Tally)
     plan: Plan = field(default_factory=Plan)
     bad: list[BadLine] = field(default_factory=list)
@@ -64,6 +69,7 @@ class Import:
     _rejects: RejectFile | None = None
     _opened: bool = False
     _resumes: bool = False
+    _is_job: bool = True
     _started: float = field(default_factory=monotonic)
 
     @property
@@ -111,6 +117,7 @@ class Import:
     def planned(self) -> ImportReport:
         """The report of a dry run; what was staged is dropped."""
         self._give_up()
+        self._is_job = False
         return self._report("planned", None)
 
     def apply(self, *, progress: Progress) -> ImportReport:
@@ -148,6 +155,10 @@ class Import:
         if self._rejects is not None:
             self._rejects.discard()
         self.store.close()
+        if self._is_job:
+            self._is_job = False
+            self.metrics.set(catalog.BATCH_LAST_RUN, time(), job=JOB)
+            self.metrics.set(catalog.BATCH_LAST_DURATION, monotonic() - self._started, job=JOB)
 
     def _blocks(self, advance: Callable[[int], None]) -> Iterator[bytes]:
         for block in check(self.source, self.options.rows):
@@ -249,7 +260,24 @@ class Import:
         self._opened = False
         self.store.give_up()
 
+    def _measure(self, batch: Batch) -> None:
+        """What the job's last run came to; a run that leaves rows out is no success."""
+        counts = {
+            "applied": batch.applied,
+            "replayed": batch.replayed,
+            "conflicting": batch.conflicting,
+            "refused": batch.refused,
+            "rejected": batch.rejected,
+            "duplicate": batch.duplicate,
+        }
+        for result, rows in counts.items():
+            self.metrics.set(catalog.BATCH_ROWS, rows or 0, job=JOB, result=result)
+        if not (batch.rejected or batch.conflicting or batch.refused):
+            self.metrics.set(catalog.BATCH_LAST_SUCCESS, time(), job=JOB)
+
     def _report(self, outcome: str, batch: Batch | None) -> ImportReport:
+        if batch is not None:
+            self._measure(batch)
         return ImportReport(
             outcome=outcome,
             batch_id=self.batch_id,

@@ -44,23 +44,24 @@ def post(ledger: Ledger, reversal: Reversal, *, ledger_name: str) -> Receipt:
     try:
         receipt = ledger.reverse(reversal)
     except OutcomeUnknown as error:
-        again = shlex.join(
-            [
-                "tokenctl",
-                "reverse",
-                f"{reversal.user_id}:{reversal.seq}",
-                "--reason",
-                reversal.reason,
-                *(["--idempotency-key", reversal.key] if reversal.key else []),
-                "--yes",
-            ]
-        )
         raise OutcomeUnknown(
-            error.detail, hint=f"run again, it cannot be reversed twice:\n{again}", **error.context
+            error.detail, hint=f"run again, it cannot be reversed twice:\n{command(reversal)}", **error.context
         ) from error
     if receipt.outcome not in DONE:
         raise refusal(ledger, receipt, ledger_name=ledger_name, asked=_asked(reversal))
     return receipt
+
+
+def command(reversal: Reversal) -> str:
+    """The command line that does just this reversal, with its key."""
+    words = ["tokenctl", "reverse", f"{reversal.user_id}:{reversal.seq}", "--reason", reversal.reason]
+    for flag, value in (
+        ("--note", reversal.note),
+        ("--ticket", reversal.ticket),
+        ("--idempotency-key", reversal.key),
+    ):
+        words += [flag, value] if value else []
+    return shlex.join([*words, "--yes"])
 
 
 def _asked(reversal: Reversal) -> str:
