@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -36,13 +37,14 @@ def started(*argv: str, **more: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def ends_of(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    """Send the signal; the process must die of it and say nothing of its inside."""
+def ends_of(process: subprocess.Popen[str], number: signal.Signals) -> str:
+    """Send the signal; the process must die of it and say nothing of its inside. Answers what it said."""
     process.send_signal(number)
     out, err = process.communicate(timeout=ENOUGH_S)
     assert process.returncode == -number
     assert "Traceback" not in err
     assert out == ""
+    return err
 
 
 @BOTH
@@ -91,3 +93,28 @@ def test_while_it_waits_for_a_lock(cli: Cli, number: signal.Signals) -> None:
             ends_of(process, number)
     assert cli.written() == (1, 1, 0)
     assert cli.balance() == 1000
+
+
+@BOTH
+def test_while_it_writes_it_says_how_to_settle_it(cli: Cli, number: signal.Signals) -> None:
+    """The look beforehand goes through; the write itself waits, and nobody knows what became of it."""
+    post(cli.db.connect("support1"), "u1", 1000)
+    cli.db.rows(
+        "CREATE SEQUENCE public.calls; CREATE FUNCTION public.second_waits() RETURNS trigger LANGUAGE plpgsql"
+        " SECURITY DEFINER AS $$ BEGIN IF nextval('public.calls') = 2 THEN PERFORM pg_advisory_xact_lock(42); END IF;"
+        " RETURN NEW; END $$; CREATE TRIGGER waits BEFORE UPDATE ON tokenctl.token_accounts"
+        " FOR EACH ROW EXECUTE FUNCTION public.second_waits()"
+    )
+    holder = cli.db.connect("postgres")
+    holder.execute("SELECT pg_advisory_lock(42)")
+    with started("grant-bonus", "u1", "--amount", "5", "--reason", "goodwill", "--yes") as process:
+        until(
+            lambda: cli.db.rows("SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory'"),
+            "the grant to wait while it writes",
+        )
+        said = ends_of(process, number)
+    holder.execute("SELECT pg_advisory_unlock(42)")
+    again = next(line for line in said.splitlines() if line.startswith("tokenctl grant-bonus u1"))
+    assert "--idempotency-key" in again
+    assert (cli(*shlex.split(again)[1:]).code, cli(*shlex.split(again)[1:]).code) == (0, 0)
+    assert cli.balance() == 1005

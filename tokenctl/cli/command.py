@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from tokenctl.output import Output
 
 
+class Interrupted(BaseException):
+    """Ctrl-C came: typer would end the process on its own, before anything is told."""
+
+
 @dataclass
 class State:
     """What `main` needs when a command has failed: how to print, and the request's id."""
@@ -100,7 +104,10 @@ def command(app: typer.Typer, name: str, *, formats: tuple[str, ...] | None = No
             common = {key: values.pop(key) for key in COMMON}
             from tokenctl.cli.run import run  # not for --help
 
-            run(ctx.obj, operation, body, common, values, formats)
+            try:
+                run(ctx.obj, operation, body, common, values, formats)
+            except KeyboardInterrupt:
+                raise Interrupted from None
 
         hints = get_type_hints(body, localns={"Run": Any}, include_extras=True)
         own = list(inspect.signature(body).parameters.values())[1:]

@@ -14,7 +14,7 @@ from types import FrameType
 import typer
 
 from tokenctl.cli.app import app
-from tokenctl.cli.command import State
+from tokenctl.cli.command import Interrupted, State
 from tokenctl.errors import Bug, PipeClosed, TokenctlError, UsageError
 
 
@@ -33,9 +33,10 @@ def main(argv: Sequence[str]) -> int:
     _catch_signals()
     try:
         code = app(list(argv), prog_name="tokenctl", standalone_mode=False, obj=state)
-    except (KeyboardInterrupt, Terminated) as stop:
+    except (KeyboardInterrupt, Interrupted, Terminated) as stop:
         if state.output is not None and state.output.unfinished:
-            state.output.warn(f"tokenctl: interrupted; {state.output.unfinished}")
+            for line in f"tokenctl: interrupted; {state.output.unfinished}".splitlines():
+                state.output.warn(line)
         return 143 if isinstance(stop, Terminated) else 130
     except PipeClosed as error:
         return error.exit_code
