@@ -402,6 +402,12 @@ BEGIN
         SELECT FROM tokenctl.import_lanes l, jsonb_array_elements(l.findings) AS f
         WHERE l.batch_id = $2 AND l.part = $3 AND (f ->> 'line')::bigint = s.line)
     UNION ALL
+    SELECT s.line, 'reversed', s.user_id, s.idempotency_key, t.user_id || ':' || t.seq
+    FROM %1$s s JOIN tokenctl.%2$I t USING (user_id, idempotency_key)
+    WHERE (s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq)
+      IS NOT DISTINCT FROM (t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq)
+      AND t.batch_id IS DISTINCT FROM $2 AND %4$s
+    UNION ALL
     SELECT s.line, 'repeated', s.user_id, s.idempotency_key, k.first_line::text
     FROM %1$s s JOIN (
       SELECT user_id, idempotency_key, min(line) AS first_line FROM %1$s GROUP BY 1, 2
@@ -409,7 +415,7 @@ BEGIN
     UNION ALL
     SELECT s.line, 'unknown_user', s.user_id, s.idempotency_key, NULL
     FROM %1$s s WHERE $1 AND NOT EXISTS (SELECT FROM tokenctl.%3$I a WHERE a.user_id = s.user_id)
-    $sql$, tokenctl.staging_part(p_batch, p_part), 'token_transactions_' || p_part, 'token_accounts_' || p_part)
+    $sql$, tokenctl.staging_part(p_batch, p_part), 'token_transactions_' || p_part, 'token_accounts_' || p_part, tokenctl.taken_back(p_part))
   USING p_known_only, p_batch, p_part;
 END
 $_$;
@@ -537,8 +543,8 @@ BEGIN
     SELECT count(*) FILTER (WHERE %3$s AND t.batch_id IS DISTINCT FROM $1),
       coalesce(sum(s.amount) FILTER (WHERE %3$s AND t.batch_id IS DISTINCT FROM $1), 0),
       count(*) FILTER (WHERE %3$s AND t.batch_id = $1), coalesce(sum(s.amount) FILTER (WHERE %3$s AND t.batch_id = $1), 0),
-      count(*) FILTER (WHERE NOT (%3$s))
-    FROM %1$s s JOIN %2$s t USING (user_id, idempotency_key) $sql$, v_table, v_entries, v_same);
+      count(*) FILTER (WHERE NOT (%3$s) OR t.batch_id IS DISTINCT FROM $1 AND %4$s)
+    FROM %1$s s JOIN %2$s t USING (user_id, idempotency_key) $sql$, v_table, v_entries, v_same, tokenctl.taken_back(p_part));
   EXECUTE v_known INTO replayed, replayed_tokens, own, own_tokens, v_other USING p_batch;
   IF v_repeated OR v_other > 0 OR p_known_only THEN
     EXECUTE format($sql$
@@ -1181,6 +1187,23 @@ $$;
 ALTER FUNCTION tokenctl.staging_table(p_batch text) OWNER TO tokenctl_owner;
 
 --
+-- Name: taken_back(integer); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.taken_back(p_part integer) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  RETURN format('(t.reverses_seq IS NULL AND EXISTS (SELECT FROM tokenctl.%I r WHERE r.user_id = t.user_id AND r.reverses_seq = t.seq)'
+    ' AND tokenctl.effective_reversal(t.user_id, t.seq) IS NOT NULL)', 'token_transactions_' || p_part);
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.taken_back(p_part integer) OWNER TO tokenctl_owner;
+
+--
 -- Name: sum_tokens(bigint); Type: AGGREGATE; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -1764,6 +1787,13 @@ REVOKE ALL ON FUNCTION tokenctl.staging_part(p_batch text, p_part integer) FROM 
 --
 
 REVOKE ALL ON FUNCTION tokenctl.staging_table(p_batch text) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION taken_back(p_part integer); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.taken_back(p_part integer) FROM PUBLIC;
 
 
 --

@@ -10,8 +10,19 @@ BEGIN
 END
 $$;
 
+-- Whether grant `t` was taken back: a row that says the same again is no replay then. The
+-- index look spares nearly all entries the walk along a chain of reversals.
+CREATE OR REPLACE FUNCTION tokenctl.taken_back(p_part integer) RETURNS text
+  LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN format('(t.reverses_seq IS NULL AND EXISTS (SELECT FROM tokenctl.%I r WHERE r.user_id = t.user_id AND r.reverses_seq = t.seq)'
+    ' AND tokenctl.effective_reversal(t.user_id, t.seq) IS NOT NULL)', 'token_transactions_' || p_part);
+END
+$$;
+
 -- Rows of one partition that must not be posted, by line: a key that the ledger has
--- with other content, a key that stands twice in the file with unequal content, and
+-- with other content, one whose entry was reversed since, a key that stands twice in the file with unequal content, and
 -- with p_known_only a user whom the ledger does not know. What an earlier run, cut off
 -- since, found when it posted is counted in its lane and not told again.
 CREATE OR REPLACE FUNCTION tokenctl.import_findings_v1(p_batch text, p_part integer, p_known_only boolean)
@@ -29,6 +40,12 @@ BEGIN
         SELECT FROM tokenctl.import_lanes l, jsonb_array_elements(l.findings) AS f
         WHERE l.batch_id = $2 AND l.part = $3 AND (f ->> 'line')::bigint = s.line)
     UNION ALL
+    SELECT s.line, 'reversed', s.user_id, s.idempotency_key, t.user_id || ':' || t.seq
+    FROM %1$s s JOIN tokenctl.%2$I t USING (user_id, idempotency_key)
+    WHERE (s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq)
+      IS NOT DISTINCT FROM (t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq)
+      AND t.batch_id IS DISTINCT FROM $2 AND %4$s
+    UNION ALL
     SELECT s.line, 'repeated', s.user_id, s.idempotency_key, k.first_line::text
     FROM %1$s s JOIN (
       SELECT user_id, idempotency_key, min(line) AS first_line FROM %1$s GROUP BY 1, 2
@@ -36,7 +53,7 @@ BEGIN
     UNION ALL
     SELECT s.line, 'unknown_user', s.user_id, s.idempotency_key, NULL
     FROM %1$s s WHERE $1 AND NOT EXISTS (SELECT FROM tokenctl.%3$I a WHERE a.user_id = s.user_id)
-    $sql$, tokenctl.staging_part(p_batch, p_part), 'token_transactions_' || p_part, 'token_accounts_' || p_part)
+    $sql$, tokenctl.staging_part(p_batch, p_part), 'token_transactions_' || p_part, 'token_accounts_' || p_part, tokenctl.taken_back(p_part))
   USING p_known_only, p_batch, p_part;
 END
 $$;
@@ -85,8 +102,8 @@ BEGIN
     SELECT count(*) FILTER (WHERE %3$s AND t.batch_id IS DISTINCT FROM $1),
       coalesce(sum(s.amount) FILTER (WHERE %3$s AND t.batch_id IS DISTINCT FROM $1), 0),
       count(*) FILTER (WHERE %3$s AND t.batch_id = $1), coalesce(sum(s.amount) FILTER (WHERE %3$s AND t.batch_id = $1), 0),
-      count(*) FILTER (WHERE NOT (%3$s))
-    FROM %1$s s JOIN %2$s t USING (user_id, idempotency_key) $sql$, v_table, v_entries, v_same);
+      count(*) FILTER (WHERE NOT (%3$s) OR t.batch_id IS DISTINCT FROM $1 AND %4$s)
+    FROM %1$s s JOIN %2$s t USING (user_id, idempotency_key) $sql$, v_table, v_entries, v_same, tokenctl.taken_back(p_part));
   EXECUTE v_known INTO replayed, replayed_tokens, own, own_tokens, v_other USING p_batch;
   IF v_repeated OR v_other > 0 OR p_known_only THEN
     EXECUTE format($sql$
@@ -149,7 +166,7 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION tokenctl.slice_of(integer), tokenctl.staging_part(text, integer),
+REVOKE ALL ON FUNCTION tokenctl.slice_of(integer), tokenctl.taken_back(integer), tokenctl.staging_part(text, integer),
   tokenctl.import_findings_v1(text, integer, boolean), tokenctl.import_plan_v1(text, integer, boolean, boolean),
   tokenctl.reversal_missing_v1(text, integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tokenctl.import_findings_v1(text, integer, boolean), tokenctl.import_plan_v1(text, integer, boolean, boolean),

@@ -190,6 +190,27 @@ def test_a_reversed_file_is_refused_until_the_reversal_is_undone(cli: Cli) -> No
     assert cli.balance() == 5
 
 
+def test_a_row_that_was_granted_and_reversed_is_no_replay(cli: Cli) -> None:
+    """A mended file with the old keys: what it says again was taken back, and is not there."""
+    write("u1,5,x,k1", "u2,7,x,k2", "u3,9,x,k3")
+    batch = cli("batch-import", "grants.csv", "--yes", "--json").json["data"]["batch_id"]
+    assert cli("reverse", "--batch", batch, "--reason", "wrong-file", "--yes").code == 0
+    write("u1,5,x,k1", "u2,7,x,k2", "u3,8,x,k3-mended")
+    got = cli("batch-import", "grants.csv", "--yes")
+    assert got.code == 65
+    assert "grants.csv:2: idempotency_key: was granted before (u1:1) and then reversed" in got.err
+    assert "2 of 3 rows are bad; nothing was imported" in got.err
+    part = cli("batch-import", "grants.csv", "--yes", "--partial", "--json")
+    assert (part.code, part.json["data"]["rows"]["rejected"]) == (65, 2)
+    assert [cli.balance(user) for user in ("u1", "u2", "u3")] == [0, 0, 8]
+    undo = cli.db.rows("SELECT batch_id FROM tokenctl.import_batches WHERE kind = 'reversal'")[0][0]
+    assert cli("reverse", "--batch", undo, "--reason", "mistake", "--yes").code == 0
+    write("u1,5,x,k1", "u2,7,x,k2", "u4,1,x,k4")
+    assert cli("batch-import", "grants.csv", "--yes").code == 0
+    assert [cli.balance(user) for user in ("u1", "u2", "u3", "u4")] == [5, 7, 17, 1]
+    cli.db.check()
+
+
 def test_a_batch_is_reversed_once_and_never_by_more_than_there_is(cli: Cli) -> None:
     write("u1,5,x,k1", "u2,7,x,k2")
     batch = cli("batch-import", "grants.csv", "--yes", "--json").json["data"]["batch_id"]

@@ -326,6 +326,12 @@ def _as_bad_line(finding: Finding) -> BadLine:
                 "idempotency_key",
                 f"stands twice in the file with other content (first in line {finding.other})",
             )
+        case "reversed":
+            return BadLine(
+                finding.line,
+                "idempotency_key",
+                f"was granted before ({_entry(finding)}) and then reversed; to grant it after all, give it a new key",
+            )
         case "refused":
             return BadLine(
                 finding.line,
