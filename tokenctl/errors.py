@@ -154,6 +154,12 @@ class BreakerOpen(Unavailable):
     code = "breaker-open"
 
 
+class GatewayUnavailable(Unavailable):
+    """The Pushgateway does not take the metrics"""
+
+    code = "gateway-unavailable"
+
+
 class Bug(TokenctlError):
     """A bug in tokenctl"""
 

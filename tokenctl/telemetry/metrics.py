@@ -95,14 +95,14 @@ class Metrics:
     def timed(self, metric: Metric, **labels: str) -> Iterator[None]:
         """Observe how long the block took, or each call of the function that this decorates.
 
-        An outcome, success or error, joins `labels` where the histogram has that label, and
+        An outcome, ok or error, joins `labels` where the histogram has that label, and
         the metric's `counter` is counted with it.
         """
         started = self._clock()
         outcome = "error"
         try:
             yield
-            outcome = "success"
+            outcome = "ok"
         finally:
             ended = {**labels, "outcome": outcome}
             self._record(metric, "histogram", self._clock() - started, ended if "outcome" in metric.labels else labels)

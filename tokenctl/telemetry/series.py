@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tokenctl.telemetry.catalog import Metric
+from tokenctl.telemetry.catalog import BREAKER_STATE, BUILD_INFO, Metric
+
+BREAKER_STATES = ("closed", "half_open", "open")
 
 
 @dataclass(frozen=True)
@@ -43,3 +46,16 @@ class Series:
                 return lower + (upper - lower) * (rank - below) / inside
             lower, below = upper, below + inside
         return lower if self.count else None
+
+
+def with_present(stored: Sequence[Series], *, version: str, breakers: Iterable[tuple[str, str]] = ()) -> list[Series]:
+    """What is stored, and what is so now: this tokenctl's version, and the state of each breaker (name, state).
+
+    By name and labels.
+    """
+    now = (BUILD_INFO, BREAKER_STATE)
+    found = [series for series in stored if series.metric not in now]
+    found.append(Series(BUILD_INFO, (version,), 1.0))
+    for name, current in breakers:
+        found += [Series(BREAKER_STATE, (name, state), float(state == current)) for state in BREAKER_STATES]
+    return sorted(found, key=lambda series: (series.metric.name, series.labels))
