@@ -84,6 +84,13 @@ def seconds(text: str) -> float:
     return float(text)
 
 
+def job(text: str) -> str:
+    """A job's name for a Pushgateway: 1 to 128 letters, digits and . _ : - with a letter or digit at the front."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", text):
+        raise ValueError(f"{shown(text)} is no job's name: 1 to 128 letters, digits and . _ : -")
+    return text
+
+
 def count(text: str) -> int:
     """How many, zero included: digits only, up to 10^18 - 1."""
     if not re.fullmatch(r"0|[1-9][0-9]{0,17}", text):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tokenctl import operation
@@ -33,7 +33,7 @@ class Run:
             "replayed": False,
             "warnings": self.warnings,
         }
-        self.output.result(View(view.schema, view.data, view.table, view.value, {**common, **view.meta, **meta}))
+        self.output.result(replace(view, meta={**common, **view.meta, **meta}))
 
     def banner(self) -> None:
         """Name the ledger that is about to be changed, and who the database takes us for."""

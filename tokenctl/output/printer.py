@@ -175,7 +175,13 @@ class Output:
     def _table(self, view: View) -> str:
         from tokenctl.output.tables import render  # rich is only for terminals
 
-        return render(view.table, width=_width(), color=self._color, encoding=_encoding(sys.stdout))
+        width, color, encoding = _width(), self._color, _encoding(sys.stdout)
+        drawn = render(view.table, width=width, color=color, encoding=encoding)
+        if view.bars:
+            from tokenctl.output.histograms import draw
+
+            drawn += draw(view.bars, width=width, color=color, encoding=encoding)
+        return drawn
 
     def _write(self, content: str) -> None:
         try:

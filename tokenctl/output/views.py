@@ -35,6 +35,15 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Bars:
+    """A distribution, drawn below the table on a terminal: a title, facts, and how many were in each range."""
+
+    title: str
+    facts: Sequence[str]
+    rows: Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True)
 class View:
     """What a command answers: JSON data under a versioned schema name, and a table of it."""
 
@@ -43,6 +52,7 @@ class View:
     table: Table
     value: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    bars: Sequence[Bars] = ()
 
 
 def for_people(cell: Cell) -> str:

@@ -174,9 +174,9 @@ def _write(connection: sqlite3.Connection, pending: _Pending) -> None:
 
 
 def _row(key: _Key) -> tuple[str, str]:
-    """A series as the file names it: label values short and, as JSON, all ASCII."""
+    """A series as the file names it: label values short, without half characters, and as JSON all ASCII."""
     name, labels = key
-    return name, json.dumps([str(value)[:MAX_LABEL_CHARACTERS] for value in labels])
+    return name, json.dumps([str(value).encode("utf-8", "replace").decode()[:MAX_LABEL_CHARACTERS] for value in labels])
 
 
 def _read(connection: sqlite3.Connection) -> list[Series]:
@@ -184,7 +184,7 @@ def _read(connection: sqlite3.Connection) -> list[Series]:
     counts: dict[tuple[str, str], list[int]] = {}
     for name, labels, bound, count in connection.execute("SELECT metric, labels, bound, count FROM buckets"):
         metric = ALL.get(name)
-        if metric is None or not isinstance(bound, float) or not isinstance(count, int):
+        if metric is None or not isinstance(bound, float) or not isinstance(count, int) or count < 0:
             continue
         into = counts.setdefault((name, labels), [0] * (len(metric.buckets) + 1))
         # A bound that another version had counts towards the next one above, where it certainly belongs.
@@ -192,7 +192,9 @@ def _read(connection: sqlite3.Connection) -> list[Series]:
     found = []
     for name, text, value in connection.execute("SELECT metric, labels, value FROM series ORDER BY metric, labels"):
         metric, values = ALL.get(name), _labels(text)
-        if metric is not None and values is not None and len(values) == len(metric.labels) and isinstance(value, float):
+        if metric is None or values is None or len(values) != len(metric.labels):
+            continue
+        if isinstance(value, float) and math.isfinite(value):
             buckets = counts.get((name, text), [0] * (len(metric.buckets) + 1)) if metric.kind == "histogram" else []
             found.append(Series(metric, values, value, tuple(buckets)))
     return found
@@ -201,9 +203,7 @@ def _read(connection: sqlite3.Connection) -> list[Series]:
 def _labels(text: str) -> tuple[str, ...] | None:
     try:
         values = json.loads(text)
+        "".join(values).encode()  # half a character can be told as JSON and not to Prometheus
     except (ValueError, TypeError):
         return None
-    if not isinstance(values, list):
-        return None
-    # Half a character can be told as JSON and not as UTF-8.
-    return tuple(str(value).encode("utf-8", "replace").decode() for value in values)
+    return tuple(values) if isinstance(values, list) else None

@@ -62,7 +62,7 @@ def push(target: Gateway, job: str, text: str, *, timeout_s: float) -> None:
     except Empty:
         why = f"did not answer within {timeout_s:g} s"
     if why is not None:
-        raise GatewayUnavailable(f"{target.where} {why}", hint="nothing was pushed, or nobody knows; push again")
+        raise GatewayUnavailable(f"{target.where} {why}", hint="push again; a second push replaces the first")
 
 
 def _failure(target: Gateway, job: str, text: str, timeout_s: float) -> str | None:
