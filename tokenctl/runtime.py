@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tokenctl.operation import Operation
+    from tokenctl.resilience.breaker import Breaker, Breakers
     from tokenctl.resilience.deadline import Deadline
     from tokenctl.resilience.events import Emit
     from tokenctl.settings import Settings
+    from tokenctl.statefile import StateFile
     from tokenctl.storage.database import Connection, Database
     from tokenctl.storage.embedded import EmbeddedServer
     from tokenctl.storage.imports import BatchStore
@@ -74,6 +76,41 @@ class Runtime:
         return observer(self.metrics)
 
     @cached_property
+    def state(self) -> StateFile:
+        """What commands learn from each other: breakers and rate limits."""
+        from tokenctl.resilience.notes import SCHEMA
+        from tokenctl.statefile import StateFile
+
+        return StateFile(self._settings.state_dir / "state.db", SCHEMA)
+
+    @cached_property
+    def breakers(self) -> Breakers:
+        """The circuit breakers of this machine."""
+        import random
+
+        from tokenctl import statefile
+        from tokenctl.resilience.breaker import Breakers
+
+        return Breakers(
+            self.state,
+            clock=statefile.monotonic,
+            boot_id=statefile.boot_id(),
+            rng=random.Random(),  # noqa: S311 — it spreads probes, it hides nothing
+            emit=self.emit,
+            force=self._settings.ignore_breaker,
+        )
+
+    @cached_property
+    def database_breaker(self) -> Breaker | None:
+        """That of the database; the embedded server is started rather than waited for, and has none."""
+        if self._settings.database.kind == "embedded":
+            return None
+        from tokenctl.resilience.breaker import BreakerPolicy
+
+        name = f"db:{self._settings.database.identity[:8]}"
+        return self.breakers.breaker(name, f"the database of {self._settings.profile}", BreakerPolicy())
+
+    @cached_property
     def deadline(self) -> Deadline:
         """How long the command may take. Without a limit set, what most of its kind take many times over.
 
@@ -104,6 +141,7 @@ class Runtime:
             conninfo,
             application_name=self.operation.application_name,
             deadline=self.deadline,
+            breaker=self.database_breaker,
             emit=self.emit,
             revive=revive,
         )

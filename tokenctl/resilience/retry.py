@@ -6,6 +6,7 @@ apart is a policy. A budget for the whole process keeps a sick peer from being h
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import random
 import time
@@ -128,10 +129,9 @@ class Retry:
             sleep=self.sleep,
             reraise=True,
         )
-        try:
+        with contextlib.suppress(BreakerOpen):
             return retrying(attempts.next)
-        except BreakerOpen:
-            raise attempts.last from None
+        raise attempts.last  # it keeps its cause
 
 
 class _Attempts(Generic[T]):

@@ -161,9 +161,9 @@ class Database:
         except TokenctlError as error:
             self._report(error)
             raise
-        except BaseException:  # a signal: whoever probes next should not wait for us
+        except BaseException:  # a signal: nothing is known, and the next one may probe
             if self._breaker is not None:
-                self._breaker.failed("interrupted")
+                self._breaker.abandoned()
             raise
         if self._breaker is not None:
             self._breaker.succeeded()
