@@ -3,7 +3,7 @@
 A command lives for half a second and nobody scrapes it. So it counts in memory, adds its
 numbers to the file when it ends, and `tokenctl metrics` shows the file. Measuring never
 stops a command: what cannot be kept is lost, and a measurement that does not fit its
-metric is counted as dropped (tests/unit/telemetry/test_calls.py finds those beforehand).
+metric is counted as dropped (tests/unit/telemetry/test_catalog.py finds those beforehand).
 """
 
 from __future__ import annotations
