@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tokenctl.resilience.breaker import Breaker, Breakers
     from tokenctl.resilience.deadline import Deadline
     from tokenctl.resilience.events import Emit
+    from tokenctl.resilience.ratelimit import RateLimiter
     from tokenctl.settings import Settings
     from tokenctl.statefile import StateFile
     from tokenctl.storage.database import Connection, Database
@@ -99,6 +100,14 @@ class Runtime:
             emit=self.emit,
             force=self._settings.ignore_breaker,
         )
+
+    @cached_property
+    def rate_limiter(self) -> RateLimiter:
+        """How often commands may be run on this machine."""
+        from tokenctl import statefile
+        from tokenctl.resilience.ratelimit import RateLimiter
+
+        return RateLimiter(self.state, clock=statefile.monotonic, boot_id=statefile.boot_id(), emit=self.emit)
 
     @cached_property
     def database_breaker(self) -> Breaker | None:
