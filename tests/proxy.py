@@ -1,0 +1,104 @@
+"""A proxy on loopback in front of a real PostgreSQL, which loses, delays or cuts what a test says."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+#: What ends a connection: nothing, or a cut at a moment of the write.
+BEFORE_REQUEST, AFTER_REQUEST, WITHIN_REPLY, AFTER_REPLY, SILENT = "before", "after", "within", "reply", "silent"
+
+
+@dataclass
+class Proxy:
+    """Forwards to the server's socket; the next `faults` befall one connection each that sends `trigger`."""
+
+    target: Path
+    trigger: bytes
+    listener: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
+    faults: list[str] = field(default_factory=list)
+    connections: int = 0
+    befallen: int = 0
+    _open: list[socket.socket] = field(default_factory=list)
+
+    @property
+    def port(self) -> int:
+        return int(self.listener.getsockname()[1])
+
+    def serve(self) -> None:
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:  # closed: the test is over
+                return
+            self.connections += 1
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(str(self.target))
+            self._open += [client, server]
+            link = _Link(self, client, server)
+            threading.Thread(target=link.requests, daemon=True).start()
+            threading.Thread(target=link.replies, daemon=True).start()
+
+    def close(self) -> None:
+        self.listener.close()
+        for one in self._open:
+            with contextlib.suppress(OSError):
+                one.close()
+
+
+@dataclass
+class _Link:
+    proxy: Proxy
+    client: socket.socket
+    server: socket.socket
+    fault: str | None = None
+
+    def requests(self) -> None:
+        with contextlib.suppress(OSError):
+            while data := self.client.recv(65536):
+                if self.proxy.trigger in data and self.proxy.faults:
+                    self.fault = self.proxy.faults.pop(0)
+                    self.proxy.befallen += 1
+                if self.fault == BEFORE_REQUEST:
+                    break
+                self.server.sendall(data)
+                if self.fault == AFTER_REQUEST:
+                    break
+        self._cut(finish=True)
+
+    def replies(self) -> None:
+        with contextlib.suppress(OSError):
+            while data := self.server.recv(65536):
+                if self.fault == SILENT:
+                    continue
+                if self.fault == WITHIN_REPLY:
+                    self.client.sendall(data[: len(data) // 2])
+                    break
+                self.client.sendall(data)
+                if self.fault == AFTER_REPLY:
+                    break
+        self._cut(finish=False)
+
+    def _cut(self, *, finish: bool) -> None:
+        """Close towards the client at once; the server may still read what it got, as after a broken network."""
+        with contextlib.suppress(OSError):
+            self.client.shutdown(socket.SHUT_RDWR)
+        if not finish:
+            with contextlib.suppress(OSError):
+                self.server.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def proxied(socket_file: Path, trigger: bytes) -> Iterator[Proxy]:
+    """A proxy in front of the server that listens on `socket_file`."""
+    proxy = Proxy(socket_file, trigger)
+    threading.Thread(target=proxy.serve, daemon=True).start()
+    try:
+        yield proxy
+    finally:
+        proxy.close()
