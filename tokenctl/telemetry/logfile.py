@@ -1,8 +1,8 @@
 """A file of lines that several processes write, kept under a size: `<name>`, and before it `<name>.1`.
 
-A line is one write to a file opened for appending, so lines never mix and nobody waits for
-anybody. Who finds the file full renames it, under a lock that is asked for and never waited
-for; the others see another file under the name and go over to it.
+A line is one write to a file opened for appending, so lines never mix and writers do not
+wait for each other. Who finds the file full renames it, under a lock that the others wait for
+at most a moment; they then see another file under the name and go over to it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from pathlib import Path
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 #: How often a line is written again because the file it went to was rotated away twice meanwhile.
 _TRIES = 10
+#: How often the lock is asked for, and how long apart, in seconds. Who rotates needs less than a
+#: millisecond; on a busy machine it may have to wait for its turn, and a stopped one never ends.
+_ASKS = 100
+_PAUSE_S = 0.002
 
 
 class LogFile:
@@ -31,6 +36,7 @@ class LogFile:
         self._complain = complain
         self._fd: int | None = None
         self._broken = False
+        self._asks = _ASKS
 
     def append(self, line: str) -> None:
         """Write one line of ASCII and its end; never raises for what is wrong with the file."""
@@ -70,15 +76,24 @@ class LogFile:
         return fd
 
     def _rotated(self, fd: int) -> int:
-        """Make room. While somebody else does it, the old file takes the line, wherever it is put."""
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        """Make room; when the lock does not come, the old file takes the line, wherever it is put."""
+        if not self._locked(fd):
             return fd
         # Whoever holds the lock of the file under the name is the only one to rename it.
         if self._is_named(os.fstat(fd)):
             self._path.rename(f"{self._path}.1")
         return self._open()  # closing the old one gives up its lock
+
+    def _locked(self, fd: int) -> bool:
+        for _ in range(self._asks):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(_PAUSE_S)
+            else:
+                return True
+        self._asks = 1  # a process that was stopped while it rotated is waited for once
+        return False
 
     def _is_named(self, found: os.stat_result) -> bool:
         try:
