@@ -8,7 +8,7 @@ import typer
 
 from tokenctl.cli import options
 from tokenctl.cli.command import command
-from tokenctl.errors import NoInput, UsageError
+from tokenctl.errors import ConfigError, NoInput, UsageError
 
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
@@ -79,7 +79,16 @@ def _series(run: Run) -> list[Series]:
         stored = run.runtime.metrics.stored()
     except StateUnusable as error:
         raise NoInput(f"what was counted cannot be read: {error}", hint="a damaged file is begun anew") from error
-    return with_present(stored, version=__version__)
+    return with_present(stored, version=__version__, breakers=_breakers(run))
+
+
+def _breakers(run: Run) -> list[tuple[str, str]]:
+    """Name and state of each breaker. Without their file all other numbers are still worth having."""
+    try:
+        return [(breaker.name, breaker.state) for breaker in run.runtime.breakers.states()]
+    except ConfigError as error:
+        run.output.warn(f"breakers are left out: {error.detail}")
+        return []
 
 
 def _deliver(run: Run, series: list[Series], textfile: str | None, gateway: Gateway | None, job: str) -> None:

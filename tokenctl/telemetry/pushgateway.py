@@ -31,21 +31,25 @@ class Gateway:
 
 def gateway(url: str) -> Gateway:
     """The gateway that the URL names. Raises ValueError with a sentence that does not repeat the URL."""
-    parts = urlsplit(url) if _PRINTABLE.fullmatch(url) else None
     try:
-        port = parts.port if parts else None
-    except ValueError:
-        parts, port = None, None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("is not the URL of a Pushgateway, such as http://127.0.0.1:9091")
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise _no_gateway() from error
+    if not _PRINTABLE.fullmatch(url) or parts.scheme not in ("http", "https") or not host:
+        raise _no_gateway()
     if parts.query or parts.fragment:
         raise ValueError("has a ? or a # in it, and a Pushgateway's URL has neither")
     path = parts.path.rstrip("/")
+    where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{path}"
     credentials = None
     if parts.username is not None:
         credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{path}"
-    return Gateway(where, parts.scheme == "https", parts.hostname, port, path, credentials)
+    return Gateway(where, parts.scheme == "https", host, port, path, credentials)
+
+
+def _no_gateway() -> ValueError:
+    return ValueError("is not the URL of a Pushgateway, such as http://127.0.0.1:9091")
 
 
 def push(target: Gateway, job: str, text: str, *, timeout_s: float) -> None:

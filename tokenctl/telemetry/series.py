@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tokenctl.telemetry.catalog import BREAKER_STATE, BUILD_INFO, Metric
+from tokenctl.telemetry.catalog import BREAKER_STATE, BREAKER_TRANSITIONS, BUILD_INFO, Metric
 
 BREAKER_STATES = ("closed", "half_open", "open")
 
@@ -51,11 +51,12 @@ class Series:
 def with_present(stored: Sequence[Series], *, version: str, breakers: Iterable[tuple[str, str]] = ()) -> list[Series]:
     """What is stored, and what is so now: this tokenctl's version, and the state of each breaker (name, state).
 
-    By name and labels.
+    A breaker that once moved and is not among `breakers` is closed. By name and labels.
     """
     now = (BUILD_INFO, BREAKER_STATE)
     found = [series for series in stored if series.metric not in now]
     found.append(Series(BUILD_INFO, (version,), 1.0))
-    for name, current in breakers:
+    moved = [series.labels[0] for series in stored if series.metric is BREAKER_TRANSITIONS]
+    for name, current in (dict.fromkeys(moved, "closed") | dict(breakers)).items():
         found += [Series(BREAKER_STATE, (name, state), float(state == current)) for state in BREAKER_STATES]
     return sorted(found, key=lambda series: (series.metric.name, series.labels))

@@ -23,7 +23,7 @@ def write(path: Path, text: str) -> None:
     _check(path)
     try:
         # Not named *.prom: node_exporter must not read it half written.
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:100]}-", suffix=".tmp", dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:50]}-", suffix=".tmp", dir=path.parent)
     except OSError as error:
         raise _cannot_create(path, error) from error
     temporary = Path(name)

@@ -65,3 +65,11 @@ def test_what_is_so_now_joins_what_is_stored() -> None:
         (catalog.BUILD_INFO, ("1.2.3",), 1.0),
         (catalog.OPERATIONS, ("balance", "ok"), 2.0),
     ]
+
+
+def test_a_breaker_that_recovered_is_shown_as_closed() -> None:
+    moves = [Series(catalog.BREAKER_TRANSITIONS, (name, "open"), 3.0) for name in ("db", "gemini")]
+    found = with_present(moves, version="1", breakers=[("gemini", "open")])
+    states = {one.labels: one.value for one in found if one.metric is catalog.BREAKER_STATE}
+    assert [labels for labels, value in states.items() if value] == [("db", "closed"), ("gemini", "open")]
+    assert len(states) == 6
