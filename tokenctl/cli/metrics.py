@@ -97,11 +97,10 @@ def _deliver(run: Run, series: list[Series], textfile: str | None, gateway: Gate
     from tokenctl.telemetry import exposition, pushgateway
     from tokenctl.telemetry import textfile as file
 
-    text = exposition.prometheus(series)
     if textfile is not None:
-        file.write(Path(textfile), text)
+        file.write(Path(textfile), exposition.prometheus(series))
     if gateway is not None:
-        pushgateway.push(gateway, job, text, timeout_s=run.settings.timeout_s or _PUSH_S)
+        pushgateway.push(gateway, job, exposition.pushed(series), timeout_s=run.settings.timeout_s or _PUSH_S)
 
 
 def register(app: typer.Typer) -> None:

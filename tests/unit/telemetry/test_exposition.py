@@ -77,6 +77,10 @@ def test_openmetrics_differs_in_names_of_counters_and_in_its_end() -> None:
     assert exposition.openmetrics(present()) == expected + "# EOF\n"
 
 
+def test_a_pushed_series_keeps_its_job_beside_the_pushing_one() -> None:
+    assert exposition.pushed(present()) == GOLDEN.replace('{job="daily"}', '{exported_job="daily"}')
+
+
 def test_no_series_says_when_it_was_created() -> None:
     for text in (exposition.prometheus(one_of_each()), exposition.openmetrics(one_of_each())):
         assert "_created" not in text
