@@ -30,6 +30,8 @@ _ENVIRONMENT = _BUSY | {
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_READONLY,
 }
+# No version will ever be higher: what says so is damaged, not newer.
+_LAST_VERSION = 99
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
@@ -168,10 +170,10 @@ class StateFile:
         found = connection.execute("PRAGMA user_version").fetchone()[0]
         if found == self._version:
             return
+        if not 1 <= found <= _LAST_VERSION:
+            raise Damaged(f"{self.path} is not a state file of tokenctl")
         if found > self._version:
             raise StateUnusable(f"{self.path} was made by a newer tokenctl")
-        if found < 1:
-            raise Damaged(f"{self.path} is not a state file of tokenctl")
         connection.executescript(self._script())
 
     def _script(self) -> str:
@@ -182,7 +184,9 @@ class StateFile:
         code = getattr(error, "sqlite_errorcode", -1) & 0xFF
         if code in _BUSY:
             self._rests_until = monotonic() + REST_S
-        if code not in _ENVIRONMENT:
+        # A header may say "read only" by mistake; the mode is ours, so only the file system may say so.
+        lies = code == sqlite3.SQLITE_READONLY and all(os.access(p, os.W_OK) for p in (self.path, self.path.parent))
+        if lies or code not in _ENVIRONMENT:
             self._put_aside(file)
         return StateUnusable(f"{self.path}: {error}")
 
