@@ -85,11 +85,8 @@ def _admit(runtime: Runtime, settings: Settings) -> None:
     """Ask the rate limit, where the command has one."""
     name = runtime.operation.name
     limit = settings.rate_limits.get(name)
-    if limit is not None and limit.limit:
-        who = f"{settings.claimed_by} {settings.database.identity}"
-        limiter = getattr(runtime, "rate_limiter", None)
-        if limiter is not None:
-            limiter.check(name, who, limit)
+    if limit is not None and limit.limit:  # asked here, so that a command without one opens no file
+        runtime.rate_limiter.check(name, f"{settings.claimed_by} {settings.database.identity}", limit)
 
 
 def _record(runtime: Runtime, settings: Settings, end: dict[str, Any]) -> None:
