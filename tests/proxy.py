@@ -20,7 +20,7 @@ class Proxy:
 
     target: Path
     trigger: bytes
-    listener: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
+    listener: socket.socket
     faults: list[str] = field(default_factory=list)
     connections: int = 0
     befallen: int = 0
@@ -94,9 +94,9 @@ class _Link:
 
 
 @contextmanager
-def proxied(socket_file: Path, trigger: bytes) -> Iterator[Proxy]:
-    """A proxy in front of the server that listens on `socket_file`."""
-    proxy = Proxy(socket_file, trigger)
+def proxied(socket_file: Path, trigger: bytes, *, port: int = 0) -> Iterator[Proxy]:
+    """A proxy in front of the server that listens on `socket_file`, on a port of its own unless one is named."""
+    proxy = Proxy(socket_file, trigger, socket.create_server(("127.0.0.1", port)))
     threading.Thread(target=proxy.serve, daemon=True).start()
     try:
         yield proxy
