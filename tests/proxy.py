@@ -45,6 +45,7 @@ class Proxy:
             threading.Thread(target=link.replies, daemon=True).start()
 
     def close(self) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)  # wakes the thread, or the port would stay in use
         self.listener.close()
         for one in self._open:
             with contextlib.suppress(OSError):

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,9 +37,14 @@ class Dead:
 @contextmanager
 def dead() -> Iterator[Dead]:
     made = Dead()
-    with closing(made.listener):
-        threading.Thread(target=made.serve, daemon=True).start()
+    thread = threading.Thread(target=made.serve, daemon=True)
+    thread.start()
+    try:
         yield made
+    finally:
+        made.listener.shutdown(socket.SHUT_RDWR)  # wakes the thread, or the port would stay in use
+        made.listener.close()
+        thread.join()
 
 
 def elsewhere(cli: Cli, port: int) -> None:
