@@ -8,11 +8,8 @@ transaction mode. A few worker connections do the rest side by side.
 from __future__ import annotations
 
 import json
-import queue
 import re
-import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,10 +23,8 @@ from tokenctl.models import Batch, Finding, Plan, Shortage
 from tokenctl.resilience.retry import KEYED, ONCE
 from tokenctl.storage.database import Connection, Database
 from tokenctl.storage.queries import query
+from tokenctl.storage.sidebyside import SideBySide
 
-#: Connections that plan and apply side by side. The work is the server's CPU; more
-#: than its idle cores only makes others wait.
-WORKERS = 2
 #: Rows of a slice: small enough that a single grant beside an import hardly waits.
 SLICE_ROWS = 8_000
 
@@ -57,14 +52,13 @@ class BatchStore:
         self._database = database
         self._batch = batch_id
         self._who = {"request_id": request_id, "claimed_by": claimed_by}
-        self._idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
+        self._workers = SideBySide(database, self._connect)
         self._control: Connection | None = None
         self._parts = 0
 
     def close(self) -> None:
         """Close all connections, and so give up the batch's lock."""
-        while not self._idle.empty():
-            self._idle.get_nowait().close()
+        self._workers.close()
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -256,55 +250,15 @@ class BatchStore:
         )
 
     def _side_by_side(self, operation: str, work: Callable[[Connection, T], R], items: Iterable[T]) -> list[R]:
-        """Do `work` on every item over a few connections; the first failure stops the rest.
+        """Do `work` on every item; a slice that was posted is `done`, so sending it again posts nothing twice."""
+        return self._workers.each(operation, work, items, KEYED)
 
-        Every step may be sent again: a slice that was posted is `done`, and is not posted twice.
-        """
-        stop = threading.Event()
-
-        def one(item: T) -> R | None:
-            if stop.is_set():
-                return None
-            slot = _Slot(self._take())
-            try:
-                return self._database.run(
-                    operation, lambda c: work(c, item), KEYED, connection=lambda: self._alive(slot)
-                )
-            except BaseException:
-                stop.set()
-                raise
-            finally:
-                self._idle.put(slot.connection)
-
-        with ThreadPoolExecutor(WORKERS) as pool:
-            futures = [pool.submit(one, item) for item in items]
-            try:
-                return [result for future in futures if (result := future.result()) is not None]
-            except BaseException:  # a signal as well: what has begun ends, nothing more begins
-                stop.set()
-                raise
-
-    def _take(self) -> Connection:
-        try:
-            return self._idle.get_nowait()
-        except queue.Empty:
-            return self._database.run("connect", lambda c: c, ONCE, connection=self._database.connect)
-
-    def _alive(self, slot: _Slot) -> Connection:
-        """The slot's connection, or a new one; not when the batch's lock is lost, which somebody may have by now."""
-        if slot.connection.closed:
-            if self._control is not None:
-                with self._database.watched(self._control) as control:
-                    control.execute("SELECT 1")
-            slot.connection = self._database.connect()
-        return slot.connection
-
-
-@dataclass
-class _Slot:
-    """A worker's place: its connection, replaced when it breaks."""
-
-    connection: Connection
+    def _connect(self) -> Connection:
+        """A worker's connection; not when the batch's lock is lost, which somebody may have by now."""
+        if self._control is not None:
+            with self._database.watched(self._control) as control:
+                control.execute("SELECT 1")
+        return self._database.connect()
 
 
 def _named(statement: bytes) -> str:
