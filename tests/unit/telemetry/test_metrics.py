@@ -196,6 +196,30 @@ def test_threads_lose_nothing(state: StateFile) -> None:
     assert only(state, catalog.ACCOUNT_BALANCE).counts[1] == 16_000
 
 
+def test_a_thread_adds_while_no_other_does(state: StateFile) -> None:
+    """An interpreter may go on with another thread between reading a number and writing the sum."""
+    kept = Metrics(state)
+    reading, added = threading.Event(), threading.Event()
+
+    class Slow(float):
+        def __radd__(self, before: float) -> float:
+            reading.set()
+            added.wait(0.05)  # in vain, as long as the other thread has to wait for us
+            return before + 1.0
+
+    def other() -> None:
+        reading.wait()
+        kept.count(catalog.BALANCE_CHECKS, 10, source="db")
+        added.set()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    kept.count(catalog.BALANCE_CHECKS, Slow(1), source="db")
+    thread.join()
+    kept.flush()
+    assert stored(state) == {("tokenctl_balance_checks_total", "db"): 11}
+
+
 def test_a_flush_that_cannot_write_says_why_and_begins_anew(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where the folder should be")
     kept = Metrics(StateFile(tmp_path / "state" / "metrics.db", SCHEMA))
