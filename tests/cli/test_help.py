@@ -12,8 +12,8 @@ from tests.cli.running import CommandLine, environment, on_terminal, run
 from tokenctl import __version__
 
 COMMANDS = [
-    (), ("balance",), ("grant-bonus",), ("batch-import",), ("reverse",), ("db",), ("db", "start"), ("db", "stop"),
-    ("db", "status"), ("db", "url"), ("db", "psql"), ("db", "migrate"),
+    (), ("balance",), ("grant-bonus",), ("batch-import",), ("reverse",), ("metrics",), ("db",), ("db", "start"),
+    ("db", "stop"), ("db", "status"), ("db", "url"), ("db", "psql"), ("db", "migrate"),
 ]  # fmt: skip
 SHARED = (
     "--json",
