@@ -87,6 +87,27 @@ class Declined(Refused):
     code = "declined"
 
 
+class NeedsAttention(TokenctlError):
+    """A check of health gives a warning"""
+
+    code = "health-warning"
+    exit_code = 1
+
+
+class Unhealthy(TokenctlError):
+    """A check of health is critical"""
+
+    code = "health-critical"
+    exit_code = 2
+
+
+class HealthUnknown(TokenctlError):
+    """The health cannot be told"""
+
+    code = "health-unknown"
+    exit_code = 3
+
+
 class UsageError(TokenctlError):
     """The command line is wrong"""
 

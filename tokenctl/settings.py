@@ -66,6 +66,22 @@ class Log:
 
 
 @dataclass(frozen=True)
+class Health:
+    """What `health` may expect here: Gemini keys, and a finished import every so many seconds."""
+
+    expect_keys: bool = False
+    import_max_age_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Gemini:
+    """Gemini's keys: a file of them, else one from the environment, which must not be printed."""
+
+    keys_file: Path | None = None
+    key: str | None = field(repr=False, default=None)
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that a command may want to know about where and how it runs."""
 
@@ -88,6 +104,8 @@ class Settings:
     ignore_breaker: bool
     log: Log
     cache_ttl_s: float
+    health: Health
+    gemini: Gemini
     data_dir: Path
     state_dir: Path
     cache_dir: Path
@@ -173,6 +191,8 @@ def load(environ: Mapping[str, str], flags: Flags) -> Settings:
         ignore_breaker=flags.ignore_breaker,
         log=_log(env, values),
         cache_ttl_s=float(values.get("cache.ttl_s", 30)),
+        health=Health(values.get("health.expect_keys", False), values.get("health.import_max_age_s")),
+        gemini=Gemini(Path(keys) if (keys := env.get("GEMINI_API_KEYS_FILE")) else None, env.get("GEMINI_API_KEY")),
         rate_limits=_rate_limits(values),
         data_dir=data_dir,
         state_dir=_own_dir(env, ("STATE_DIRECTORY",)) or _xdg(env, "XDG_STATE_HOME", ".local/state") / "tokenctl",

@@ -20,8 +20,9 @@ def classes(root: type[TokenctlError] = TokenctlError) -> list[type[TokenctlErro
 OURS = [one for one in classes() if one.__module__ == errors.__name__]
 #: The classes of the command line's table of exit codes, by their codes.
 TABLE = {
-    1: ["Refused", "NotFound"],
-    2: ["UsageError"],
+    1: ["Refused", "NotFound", "NeedsAttention"],
+    2: ["UsageError", "Unhealthy"],
+    3: ["HealthUnknown"],
     os.EX_DATAERR: ["BadData"],
     os.EX_NOINPUT: ["NoInput"],
     os.EX_NOUSER: ["UserNotFound"],

@@ -13,9 +13,12 @@ from types import FrameType
 
 import typer
 
+from tokenctl.cli import health
 from tokenctl.cli.app import app
 from tokenctl.cli.command import Interrupted, State
 from tokenctl.errors import Bug, PipeClosed, TokenctlError, UsageError
+
+_FORMAT = "TOKENCTL_FORMAT"
 
 
 class Terminated(BaseException):
@@ -54,7 +57,11 @@ def _fail(argv: Sequence[str], state: State, error: TokenctlError) -> int:
     from tokenctl.output import Output
 
     output = state.output or Output(form=_form(argv, state.environ))
-    output.error(error, request_id=state.request_id)
+    code = error.exit_code
+    if list(argv[:1]) == ["health"]:  # what reads its exit code knows four of them
+        code = health.ended(output, error, request_id=state.request_id)
+    else:
+        output.error(error, request_id=state.request_id)
     if state.debug and sys.stderr is not None:
         # Without the messages: those of drivers may hold values and passwords.
         traceback.print_tb(sys.exc_info()[2])
@@ -63,7 +70,7 @@ def _fail(argv: Sequence[str], state: State, error: TokenctlError) -> int:
             sys.stderr.write(f"caused by {type(cause).__name__}\n")
             traceback.print_tb(cause.__traceback__)
             cause = cause.__cause__
-    return error.exit_code
+    return code
 
 
 def _usage(error: typer.TyperException) -> UsageError:
@@ -79,11 +86,13 @@ def _usage(error: typer.TyperException) -> UsageError:
 def _form(argv: Sequence[str], environ: dict[str, str]) -> str | None:
     """The format that errors should have when the command line itself cannot be read."""
     words = list(argv)
+    if words[:1] == ["health"] and {"nagios", "--format=nagios"} & {*words, environ.get(_FORMAT)}:
+        return "nagios"
     if "--json" in words or "--format=json" in words or "--format=jsonl" in words:
         return "json"
     if "--format" in words[:-1] and words[words.index("--format") + 1] in ("json", "jsonl"):
         return "json"
-    return "json" if environ.get("TOKENCTL_FORMAT") in ("json", "jsonl") else None
+    return "json" if environ.get(_FORMAT) in ("json", "jsonl") else None
 
 
 def _catch_signals() -> None:

@@ -100,15 +100,18 @@ class Output:
         """A line on stderr that --quiet does not silence."""
         self._talk(line)
 
-    def error(self, error: TokenctlError, *, request_id: str | None = None) -> None:
-        """One error on stderr: a sentence and a hint, or an RFC 9457 object for programs."""
+    def error(self, error: TokenctlError, *, request_id: str | None = None, exit_code: int | None = None) -> None:
+        """One error on stderr: a sentence and a hint, or an RFC 9457 object for programs.
+
+        `exit_code` is for a command that does not end with the error's own.
+        """
         if self.machine:
             problem = {
                 "type": f"urn:tokenctl:problem:{error.code}",
                 "title": error.title,
                 "detail": error.detail,
                 "instance": f"urn:tokenctl:request:{request_id}" if request_id else None,
-                "exit_code": error.exit_code,
+                "exit_code": error.exit_code if exit_code is None else exit_code,
                 "retryable": error.retryable,
                 "hint": error.hint or None,
                 **json_ready(error.context),

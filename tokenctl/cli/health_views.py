@@ -1,0 +1,126 @@
+"""What `health` prints: a table, JSON, and the one line that monitoring plugins print."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tokenctl import errors
+from tokenctl.models import Check, Gauge, HealthReport
+from tokenctl.output import Cell, Column, Table, View
+from tokenctl.services.health_rules import counted, size
+
+_FAILURES = {
+    "warning": errors.NeedsAttention,
+    "critical": errors.Unhealthy,
+    "unknown": errors.HealthUnknown,
+}
+
+
+def report(found: HealthReport, *, metrics: bool) -> View:
+    """One row a check; with `metrics` what each has measured follows it, with the limits."""
+    rows: list[tuple[Cell, ...]] = []
+    for check in found.checks:
+        rows.append((check.name, check.state, check.detail))
+        rows += [(f"  {gauge.name}", gauge.state, _measured(gauge)) for gauge in check.gauges if metrics]
+    data = {"state": found.state, "checks": [_check(check) for check in found.checks]}
+    table = Table((Column("CHECK"), Column("STATE"), Column("DETAIL")), rows)
+    return View("tokenctl.health.v1", data, table, value=found.state)
+
+
+def failure(found: HealthReport) -> errors.TokenctlError | None:
+    """The error that ends the command with the right exit code; None when all is ok."""
+    if found.state == "ok":
+        return None
+    troubled = found.troubled
+    need = "needs" if len(troubled) == 1 else "need"
+    names = ", ".join(check.name for check in troubled)
+    among = f"{len(troubled)} of {counted(len(found.checks), 'check')}"
+    detail = f"{found.state.upper()}: {among} {need} attention ({names})"
+    hints = [f"{check.name}: {check.hint}" for check in troubled if check.hint]
+    return _FAILURES[found.state](detail, hint="\n".join(hints))
+
+
+def all_well(found: HealthReport) -> str:
+    """The sentence for a report without troubles."""
+    return f"{counted(len(found.checks), 'check')} ok"
+
+
+def troubles(found: HealthReport) -> str:
+    """What is wrong, the worst first, in one sentence."""
+    return "; ".join(f"{check.name}: {check.detail}" for check in found.troubled)
+
+
+def was_printed(error: errors.TokenctlError) -> bool:
+    """Whether it is a report's `failure`, and not a reason why there is no report."""
+    return type(error) in _FAILURES.values()
+
+
+def nagios(found: HealthReport) -> str:
+    """`TOKENCTL STATE - text | perfdata`, as the Monitoring Plugins guidelines have it."""
+    text = troubles(found) or all_well(found)
+    gauges = [gauge for check in found.checks for gauge in check.gauges]
+    perfdata = " ".join(_perfdata(gauge) for gauge in [*gauges, Gauge("time", found.took_s, "s")])
+    return f"TOKENCTL {found.state.upper()} - {_one_line(text)} | {perfdata}\n"
+
+
+def nagios_failure(error: errors.TokenctlError) -> str:
+    """The same line where no check was made."""
+    return f"TOKENCTL UNKNOWN - {_one_line(error.detail)}\n"
+
+
+def _check(check: Check) -> dict[str, Any]:
+    return {
+        "name": check.name,
+        "state": check.state,
+        "detail": check.detail,
+        "hint": check.hint or None,
+        "asked": check.asked,
+        "values": check.values,
+        "metrics": [_gauge(gauge) for gauge in check.gauges],
+        "took_ms": round(check.took_s * 1000, 1),
+    }
+
+
+def _gauge(gauge: Gauge) -> dict[str, Any]:
+    return {
+        "name": gauge.name,
+        "value": round(gauge.value, 6),
+        "unit": gauge.unit or None,
+        "state": gauge.state,
+        "warning": gauge.warn,
+        "critical": gauge.crit,
+        "below": gauge.low,
+        "max": gauge.most,
+    }
+
+
+def _measured(gauge: Gauge) -> str:
+    """0.003 s (warning above 0.1 s, critical above 0.5 s)."""
+    side = "below" if gauge.low else "above"
+    named = (("warning", gauge.warn), ("critical", gauge.crit))
+    limits = [f"{state} {side} {_quantity(limit, gauge.unit)}" for state, limit in named if limit is not None]
+    return _quantity(gauge.value, gauge.unit) + (f" ({', '.join(limits)})" if limits else "")
+
+
+def _quantity(value: float, unit: str) -> str:
+    if unit == "s" and 0 < value < 1:
+        return f"{value * 1000:.3g} ms"
+    return size(value) if unit == "B" else f"{_number(value)} {unit}".rstrip()
+
+
+def _perfdata(gauge: Gauge) -> str:
+    """label=value[unit];warn;crit;min;max, where a range `N:` alerts below N."""
+    side = ":" if gauge.low else ""
+    limits = ["" if limit is None else f"{_number(limit)}{side}" for limit in (gauge.warn, gauge.crit)]
+    most = "" if gauge.most is None else _number(gauge.most)
+    return f"{gauge.name}={_number(gauge.value)}{gauge.unit};{';'.join(limits)};0;{most}".rstrip(";")
+
+
+def _number(value: float) -> str:
+    """Digits and at most one point: no exponent, no separators."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")
+
+
+def _one_line(text: str) -> str:
+    """What may stand before the perfdata: one line, and no bar."""
+    return " ".join(text.replace("|", "/").split())

@@ -1,0 +1,203 @@
+"""`health`: which checks there are, how they run side by side, and how long anybody waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from tokenctl.errors import ConfigError, Fault, HealthUnknown, TimedOut, TokenctlError
+from tokenctl.models import Check, HealthReport
+from tokenctl.services import health_files as files
+from tokenctl.services import health_rules as rules
+from tokenctl.services.lanes import Ended, Lane, Step
+
+if TYPE_CHECKING:
+    from tokenctl.resilience.breaker import Breakers
+    from tokenctl.settings import Settings
+    from tokenctl.storage.database import Database
+    from tokenctl.storage.embedded import EmbeddedServer
+    from tokenctl.storage.health import Probe
+
+#: The checks of every run in the order in which they are shown, and those that --deep adds.
+BASIC = ("database", "schema", "breakers", "cache", "state", "keys", "jobs")
+DEEP = ("durability", "triggers", "functions", "privileges")
+_ASKING = {"database", "schema", "jobs", *DEEP}  # the database
+#: Seconds that one check may take.
+LIMIT_S = 3.0
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.1, 1.0
+
+Work = Callable[[], Check]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the checks look. What may fail to be built is built by the check that needs it."""
+
+    settings: Settings
+    database: Callable[[], Database]
+    embedded: Callable[[], EmbeddedServer]
+    breakers: Callable[[], Breakers]
+
+
+def named(text: str) -> tuple[str, ...]:
+    """The checks in a list joined by commas; raises ValueError for one that is unknown."""
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in (*BASIC, *DEEP):
+            raise ValueError(f"there is no check '{name}'; there are {', '.join((*BASIC, *DEEP))}")
+    return names
+
+
+def look(
+    names: Collection[str], sources: Sources, *, limit_s: float = LIMIT_S, until: float | None = None
+) -> HealthReport:
+    """Make the checks, each within `limit_s` seconds and all of them before `until` (of time.monotonic)."""
+    started = time.monotonic()
+    asker = _Asker(sources, limit_s)
+    asking = _only(names, asker.questions()) if set(names) & _ASKING else {}
+    lanes = [(list(asking), _lane(asking, asker.close))] if asking else []
+    lanes += [([name], _lane({name: work})) for name, work in _only(names, _local(sources.settings)).items()]
+    found = [check for listed, lane in lanes for check in _collected(listed, lane, sources, limit_s, until)]
+    if "breakers" in names or asker.answered:
+        # Afterwards, because a database that answers has its breaker closed.
+        last = _lane({"breakers": lambda: _breakers(sources, answered=asker.answered)})
+        found += _collected(["breakers"], last, sources, limit_s, until)
+    order = (*BASIC, *DEEP)
+    kept = sorted((check for check in found if check.name in names), key=lambda check: order.index(check.name))
+    return HealthReport(tuple(kept), time.monotonic() - started)
+
+
+def wait(
+    again: Callable[[], HealthReport],
+    wait_s: float,
+    *,
+    until: float | None = None,
+    tell: Callable[[HealthReport], None] = lambda _report: None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> HealthReport:
+    """Look until all is ok, or `wait_s` seconds have passed, or it is `until`; the last report counts.
+
+    `tell` hears of the first one when it is not ok.
+    """
+    deadline, pause_s = clock() + wait_s, _FIRST_PAUSE_S
+    if until is not None:
+        deadline = min(deadline, until)
+    told = False
+    while (report := again()).state != "ok" and (left := deadline - clock()) > 0:
+        if not told:
+            tell(report)
+            told = True
+        sleep(min(pause_s, left))
+        pause_s = min(pause_s * 1.5, _LAST_PAUSE_S)
+    return report
+
+
+class _Asker:
+    """The checks that ask the database, all on one connection."""
+
+    def __init__(self, sources: Sources, limit_s: float) -> None:
+        self._sources = sources
+        self._limit_s = limit_s
+        self._made: Probe | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Whether the database gave an answer, whatever that says of its health."""
+        return self._made is not None and self._made.answered
+
+    def questions(self) -> dict[str, Work]:
+        """The checks by name, in the order in which they are asked."""
+        from tokenctl.storage.migrations import newest_version  # here, so that no check's time has the import in it
+
+        max_age_s = self._sources.settings.health.import_max_age_s
+        return {
+            "database": lambda: rules.database(self._probe().server()),
+            "schema": lambda: rules.schema(self._probe().schema(), needs=newest_version()),
+            "jobs": lambda: rules.jobs(self._probe().jobs(), max_age_s=max_age_s),
+            "durability": lambda: rules.durability(self._probe().durability()),
+            "triggers": lambda: rules.triggers(self._probe().bad_triggers()),
+            "functions": lambda: rules.functions(self._probe().loose_functions()),
+            "privileges": lambda: rules.privileges(self._probe().privileges()),
+        }
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._made is not None:
+            self._made.close()
+
+    def _probe(self) -> Probe:
+        if self._made is None:
+            if self._sources.settings.database.kind == "embedded" and not self._sources.embedded().is_initialised():
+                hint = "the first command makes it, or: tokenctl db start"
+                raise HealthUnknown("there is no embedded database yet", hint=hint)
+            from tokenctl.storage.health import Probe
+
+            self._made = Probe(self._sources.database(), timeout_s=self._limit_s)
+        return self._made
+
+
+def _local(settings: Settings) -> dict[str, Work]:
+    """The checks that look at files."""
+    gemini = settings.gemini
+    return {
+        "cache": lambda: files.cache(settings.cache_dir, ttl_s=settings.cache_ttl_s),
+        "state": lambda: files.state(settings.state_dir),
+        "keys": lambda: files.keys(gemini.keys_file, single=bool(gemini.key), expected=settings.health.expect_keys),
+    }
+
+
+def _breakers(sources: Sources, *, answered: bool) -> Check:
+    """The breakers of this database and of Gemini; the database's is closed when it has `answered`."""
+    own = f"db:{sources.settings.database.identity[:8]}"
+    try:
+        kept = sources.breakers()
+        listed = [one for one in kept.states() if one.name == own or one.name.startswith("gemini")]
+        forgotten = kept.reset([own]) if answered and any(one.name == own for one in listed) else []
+    except ConfigError as error:  # commands go on without the file, and so does this
+        return Check("breakers", "warning", error.detail, error.hint)
+    was_open = any(one.name in forgotten and one.state != "closed" for one in listed)
+    return rules.breakers([one for one in listed if one.name not in forgotten], closed=own if was_open else None)
+
+
+def _only(names: Collection[str], works: Mapping[str, Work]) -> dict[str, Work]:
+    return {name: work for name, work in works.items() if name in names}
+
+
+def _lane(works: Mapping[str, Work], close: Callable[[], None] = lambda: None) -> Lane[Check]:
+    return Lane([Step(name, work) for name, work in works.items()], close)
+
+
+def _collected(
+    names: Sequence[str], lane: Lane[Check], sources: Sources, limit_s: float, until: float | None
+) -> Iterator[Check]:
+    """The lane's checks; those that it did not come to are unknown."""
+    last = ""
+    reached = 0
+    for ended in lane.ended(limit_s, until):
+        over = until is not None and time.monotonic() >= until
+        last, reached = ended.name, reached + 1
+        yield replace(_check(ended, sources.settings, limit_s, over=over), took_s=ended.took_s)
+    for name in names[reached:]:
+        yield Check(name, "unknown", f"not asked, because of {last}", asked=False)
+
+
+def _check(ended: Ended[Check], settings: Settings, limit_s: float, *, over: bool) -> Check:
+    """How a step ended, as a check; `over` when the whole command is out of time."""
+    name, error = ended.name, ended.error
+    if ended.value is not None:
+        return ended.value
+    if over and (error is None or isinstance(error, TimedOut)):
+        return Check(name, "unknown", f"no answer before the command was out of time ({settings.timeout_s:g} s)")
+    if error is None:
+        return Check(name, "critical", f"no answer within {limit_s:g} s")
+    if isinstance(error, HealthUnknown):
+        return Check(name, "unknown", error.detail, error.hint)
+    if isinstance(error, TokenctlError):
+        if settings.database.kind == "embedded" and error.fault is Fault.CONNECT:
+            hint = "tokenctl db start; other commands start it when they need it"
+            return Check(name, "critical", "the embedded server does not run", hint)
+        return Check(name, "critical", error.detail, error.hint)
+    return Check(name, "unknown", f"unexpected {type(error).__name__}", "please report it")
