@@ -317,9 +317,12 @@ def test_without_the_breakers_file_the_rest_is_shown(offline: CommandLine, file:
 
 
 def test_a_breaker_that_opened_is_among_the_metrics(offline: CommandLine) -> None:
-    while (got := offline("balance", "u1", "--json")).problem["type"] != "urn:tokenctl:problem:breaker-open":
-        assert got.code == 69
+    seen = [offline("balance", "u1", "--json").problem["type"] for _ in range(5)]
+    assert seen[-1] == "urn:tokenctl:problem:breaker-open"
     lines = offline("metrics").text.splitlines()
     states = {line.split('state="')[1]: line for line in lines if line.startswith("tokenctl_breaker_state{")}
-    assert sorted(states) == ['closed"} 0.0', 'half_open"} 0.0', 'open"} 1.0']
+    assert states.keys() in (  # half open, should this have taken longer than the breaker stays open
+        {'closed"} 0.0', 'half_open"} 0.0', 'open"} 1.0'},
+        {'closed"} 0.0', 'half_open"} 1.0', 'open"} 0.0'},
+    )
     assert [line for line in lines if line.startswith("tokenctl_breaker_refusals_total{breaker=")]
