@@ -76,7 +76,7 @@ class Record:
         """When none of it is of interest any more."""
         if self.opened is not None:
             return max(self.until, self.lease_until) + _FORGET_S
-        return max((end for end, _, failed in self.window if failed), default=0.0) + policy.window_s
+        return max((end for end, _, _ in self.window), default=0.0) + policy.window_s
 
 
 def after_failure(record: Record, cause: str, now: float, policy: BreakerPolicy, *, luck: float) -> Record:
