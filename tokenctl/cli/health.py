@@ -58,7 +58,9 @@ def _health(
     tokenctl health --format nagios
 
     The checks are database, schema, breakers, cache, state, keys and jobs; --deep adds
-    durability, triggers, functions and privileges.
+    durability, triggers, functions and privileges. In the configuration health.import_max_age_s
+    (seconds) says how often an import must finish, and health.expect_keys = true that Gemini
+    keys must be there; else neither is missed.
 
     Ends with 0 when all is ok, 1 for a warning, 2 for something critical, 3 when it cannot be
     told: then the command line is wrong, or --timeout was too short. Each check has 3 seconds.

@@ -7,6 +7,7 @@ from typing import Any
 from tokenctl import errors
 from tokenctl.models import Check, Gauge, HealthReport
 from tokenctl.output import Cell, Column, Table, View
+from tokenctl.output.text import clean
 from tokenctl.services.health_rules import counted, size
 
 _FAILURES = {
@@ -122,5 +123,5 @@ def _number(value: float) -> str:
 
 
 def _one_line(text: str) -> str:
-    """What may stand before the perfdata: one line, and no bar."""
-    return " ".join(text.replace("|", "/").split())
+    """What may stand before the perfdata: one line, no bar, and nothing that steers a terminal."""
+    return clean(" ".join(text.replace("|", "/").split()))

@@ -110,17 +110,25 @@ class _Asker:
 
     def questions(self) -> dict[str, Work]:
         """The checks by name, in the order in which they are asked."""
-        from tokenctl.storage.migrations import newest_version  # here, so that no check's time has the import in it
+        # Here, so that no check's time has an import in it.
+        from tokenctl.storage.health import Probe
+        from tokenctl.storage.migrations import newest_version
+
+        def probe() -> Probe:
+            if self._made is None:
+                self._demand_database()
+                self._made = Probe(self._sources.database(), timeout_s=self._limit_s)
+            return self._made
 
         max_age_s = self._sources.settings.health.import_max_age_s
         return {
-            "database": lambda: rules.database(self._probe().server()),
-            "schema": lambda: rules.schema(self._probe().schema(), needs=newest_version()),
-            "jobs": lambda: rules.jobs(self._probe().jobs(), max_age_s=max_age_s),
-            "durability": lambda: rules.durability(self._probe().durability()),
-            "triggers": lambda: rules.triggers(self._probe().bad_triggers()),
-            "functions": lambda: rules.functions(self._probe().loose_functions()),
-            "privileges": lambda: rules.privileges(self._probe().privileges()),
+            "database": lambda: rules.database(probe().server()),
+            "schema": lambda: rules.schema(probe().schema(), needs=newest_version()),
+            "jobs": lambda: rules.jobs(probe().jobs(), max_age_s=max_age_s),
+            "durability": lambda: rules.durability(probe().durability()),
+            "triggers": lambda: rules.triggers(probe().bad_triggers()),
+            "functions": lambda: rules.functions(probe().loose_functions()),
+            "privileges": lambda: rules.privileges(probe().privileges()),
         }
 
     def close(self) -> None:
@@ -128,15 +136,12 @@ class _Asker:
         if self._made is not None:
             self._made.close()
 
-    def _probe(self) -> Probe:
-        if self._made is None:
-            if self._sources.settings.database.kind == "embedded" and not self._sources.embedded().is_initialised():
-                hint = "the first command makes it, or: tokenctl db start"
-                raise HealthUnknown("there is no embedded database yet", hint=hint)
-            from tokenctl.storage.health import Probe
-
-            self._made = Probe(self._sources.database(), timeout_s=self._limit_s)
-        return self._made
+    def _demand_database(self) -> None:
+        """Refuse to look for an embedded database that nobody has made: looking must not make it."""
+        if self._sources.settings.database.kind == "embedded" and not self._sources.embedded().is_initialised():
+            raise HealthUnknown(
+                "there is no embedded database yet", hint="the first command makes it, or: tokenctl db start"
+            )
 
 
 def _local(settings: Settings) -> dict[str, Work]:

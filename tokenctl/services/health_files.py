@@ -32,7 +32,9 @@ def cache(directory: Path, *, ttl_s: float) -> Check:
 
 def state(directory: Path) -> Check:
     """What commands remember for each other: breakers, rate limits, counters."""
-    return _directory("state", directory, {})
+    from sqlite3 import sqlite_version
+
+    return _directory("state", directory, {"sqlite": sqlite_version})
 
 
 def keys(file: Path | None, *, single: bool, expected: bool) -> Check:

@@ -52,13 +52,16 @@ def test_the_plugins_line_tells_the_worst_first() -> None:
     assert line.startswith("TOKENCTL CRITICAL - schema: no ledger; breakers: gemini is half open | time=")
 
 
-@pytest.mark.parametrize("text", ["a|b", "two\nlines", "tab\tand \r return", "  ", "'quoted' \"text\""])
+@pytest.mark.parametrize(
+    "text", ["a|b", "two\nlines", "tab\tand \r return", "  ", "'quoted' \"text\"", "\x1b[2J\u202e"]
+)
 def test_no_text_breaks_the_line(text: str) -> None:
     for line in (
         views.nagios(report(Check("database", "critical", text))),
         views.nagios_failure(ConfigError(f"x{text}")),
     ):
         assert LINE.fullmatch(line), line
+        assert line.rstrip("\n").isprintable()
 
 
 def test_where_no_check_was_made_it_is_unknown() -> None:
