@@ -12,7 +12,8 @@ from tests.cli.running import CommandLine, environment, on_terminal, run
 from tokenctl import __version__
 
 COMMANDS = [
-    (), ("balance",), ("grant-bonus",), ("batch-import",), ("reverse",), ("metrics",), ("db",), ("db", "start"),
+    (), ("balance",), ("grant-bonus",), ("batch-import",), ("reverse",), ("metrics",), ("breaker", "list"),
+    ("breaker", "reset"), ("db",), ("db", "start"),
     ("db", "stop"), ("db", "status"), ("db", "url"), ("db", "psql"), ("db", "migrate"),
 ]  # fmt: skip
 SHARED = (

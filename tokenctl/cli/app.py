@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tokenctl.cli import balance, batch_import, db, grant_bonus, health, metrics, reverse
+from tokenctl.cli import balance, batch_import, breaker, db, grant_bonus, health, metrics, reverse
 from tokenctl.cli.command import StrictGroup
 
 app = typer.Typer(
@@ -32,5 +32,5 @@ def _root(version: Annotated[bool, typer.Option("--version", "-V", help="Print t
     assert not version  # noqa: S101 — StrictGroup answers it
 
 
-for module in (balance, grant_bonus, batch_import, reverse, health, metrics, db):
+for module in (balance, grant_bonus, batch_import, reverse, health, metrics, breaker, db):
     module.register(app)
