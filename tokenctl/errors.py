@@ -81,6 +81,12 @@ class ReplayOfReversed(Refused):
     code = "replay-of-reversed"
 
 
+class LedgerBroken(Refused):
+    """The ledger does not keep its own rules"""
+
+    code = "ledger-broken"
+
+
 class Declined(Refused):
     """Answered no"""
 

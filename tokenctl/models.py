@@ -273,3 +273,45 @@ class HealthReport:
     def troubled(self) -> list[Check]:
         """The checks that found something wrong, the worst first."""
         return sorted((c for c in self.checks if c.state != "ok" and c.asked), key=lambda c: -STATES.index(c.state))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the ledger as it was posted, and the seq of the entry that reverses it, if any."""
+
+    user_id: str
+    seq: int
+    amount: int
+    balance_after: int
+    created_at: datetime
+    kind: str
+    reason: str
+    ticket: str | None
+    campaign: str | None
+    note: str | None
+    operator: str
+    claimed_by: str
+    request_id: str
+    idempotency_key: str
+    batch_id: str | None
+    reverses_seq: int | None
+    reversed_by: int | None
+
+    @property
+    def name(self) -> str:
+        """The transaction's name, USER:SEQ."""
+        return f"{self.user_id}:{self.seq}"
+
+
+@dataclass(frozen=True)
+class BatchStanding(Batch):
+    """A batch and what became of it.
+
+    `standing` is checking, abandoned, running, unfinished, done or reversed; `posted` of
+    `staged` rows are in the ledger while it is unfinished.
+    """
+
+    standing: str
+    reversed_by: str | None
+    staged: int
+    posted: int

@@ -20,16 +20,25 @@ if TYPE_CHECKING:
     from tokenctl.resilience.ratelimit import RateLimiter
     from tokenctl.settings import Settings
     from tokenctl.statefile import StateFile
+    from tokenctl.storage.batches import Batches
     from tokenctl.storage.database import Connection, Database
     from tokenctl.storage.embedded import EmbeddedServer
+    from tokenctl.storage.history import History
     from tokenctl.storage.imports import BatchStore
     from tokenctl.storage.ledger import Ledger
     from tokenctl.telemetry.metrics import Metrics
 
 #: Seconds that a command may take unless somebody says otherwise, by its name.
-_TIMEOUTS_S = {"balance": 10.0, "grant-bonus": 20.0}
+_TIMEOUTS_S = {
+    "balance": 10.0,
+    "grant-bonus": 20.0,
+    "show": 10.0,
+    "explain": 30.0,
+    "batches list": 10.0,
+    "batches show": 10.0,
+}
 #: The same for each step of a command that may take as long as its data is large.
-_STEP_TIMEOUTS_S = {"batch-import": 600.0, "reverse": 600.0}
+_STEP_TIMEOUTS_S = {"batch-import": 600.0, "reverse": 600.0, "history": 30.0}
 
 
 class Runtime:
@@ -175,6 +184,20 @@ class Runtime:
         from tokenctl.storage.ledger import Ledger
 
         return Ledger(self.database, request_id=self.operation.request_id, claimed_by=self.operation.claimed_by)
+
+    @cached_property
+    def history(self) -> History:
+        """What the ledger says of one user."""
+        from tokenctl.storage.history import History
+
+        return History(self.database)
+
+    @cached_property
+    def batches(self) -> Batches:
+        """Imports and reversals as they stand."""
+        from tokenctl.storage.batches import Batches
+
+        return Batches(self.database)
 
     def batch_store(self, batch_id: str) -> BatchStore:
         """One batch at work; closed with the runtime at the latest."""

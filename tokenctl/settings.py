@@ -97,6 +97,8 @@ class Settings:
     no_input: bool
     no_color: bool
     force_color: bool
+    #: The program through which long lists go on a terminal, or None for none.
+    pager: str | None
     debug: bool
     claimed_by: str
     request_id: str | None
@@ -184,6 +186,7 @@ def load(environ: Mapping[str, str], flags: Flags) -> Settings:
         no_input=flags.no_input or _truth(env, "TOKENCTL_NO_INPUT"),
         no_color=flags.no_color or "NO_COLOR" in env or env.get("TERM") == "dumb",
         force_color=_force_color(env),
+        pager=_pager(env),
         debug=_truth(env, "TOKENCTL_DEBUG"),
         claimed_by=_claimed_by(env),
         request_id=request_id,
@@ -334,6 +337,12 @@ def _truth(env: Mapping[str, str], variable: str) -> bool:
 
 def _force_color(env: Mapping[str, str]) -> bool:
     return any(env.get(name, "0") != "0" for name in ("FORCE_COLOR", "CLICOLOR_FORCE"))
+
+
+def _pager(env: Mapping[str, str]) -> str | None:
+    """TOKENCTL_PAGER, else PAGER, else less; none for `cat`, and on a terminal that cannot move its cursor."""
+    chosen = env.get("TOKENCTL_PAGER") or env.get("PAGER") or "less"
+    return None if chosen.strip() == "cat" or env.get("TERM", "dumb") == "dumb" else chosen
 
 
 def _claimed_by(env: Mapping[str, str]) -> str:

@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from tokenctl.cli import balance, batch_import, breaker, db, grant_bonus, health, metrics, reverse
+from tokenctl.cli import (
+    balance,
+    batch_import,
+    batches,
+    breaker,
+    db,
+    explain,
+    grant_bonus,
+    health,
+    history,
+    metrics,
+    reverse,
+    show,
+)
 from tokenctl.cli.command import StrictGroup
 
 app = typer.Typer(
@@ -20,6 +33,7 @@ app = typer.Typer(
 
     \b
     tokenctl balance u_42
+    tokenctl explain u_42
     tokenctl grant-bonus u_42 --amount 500 --reason goodwill
     tokenctl batch-import november.csv --dry-run
     tokenctl reverse u_42:17 --reason mistake
@@ -32,5 +46,18 @@ def _root(version: Annotated[bool, typer.Option("--version", "-V", help="Print t
     assert not version  # noqa: S101 — StrictGroup answers it
 
 
-for module in (balance, grant_bonus, batch_import, reverse, health, metrics, breaker, db):
+for module in (
+    balance,
+    history,
+    show,
+    explain,
+    grant_bonus,
+    batch_import,
+    batches,
+    reverse,
+    health,
+    metrics,
+    breaker,
+    db,
+):
     module.register(app)

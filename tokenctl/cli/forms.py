@@ -7,11 +7,19 @@ same rules stand as constraints in sql/migrations/0001_ledger.sql.
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 
 from tokenctl.grantfile import fields
 from tokenctl.grantfile.display import shown
 from tokenctl.grantfile.explain import why
 from tokenctl.grantfile.values import Number
+
+#: Rows that a list shows at most.
+MOST_ROWS = 100_000
+# RFC 3339, or as times are shown: 2026-11-23 18:04 UTC.
+_MOMENT = re.compile(
+    r"([12]\d{3}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?))? ?(Z|UTC|[+-]\d\d:\d\d)?", re.ASCII
+)
 
 
 def user_id(text: str) -> str:
@@ -95,6 +103,39 @@ def count(text: str) -> int:
     """How many, zero included: digits only, up to 10^18 - 1."""
     if not re.fullmatch(r"0|[1-9][0-9]{0,17}", text):
         raise ValueError(f"{shown(text)} is not a whole number; digits only, without separators")
+    return int(text)
+
+
+def since(text: str) -> datetime:
+    """A time in UTC from which on something counts; a date is its first moment."""
+    return _moment(text)[0]
+
+
+def until(text: str) -> datetime:
+    """A time in UTC before which something counts; a date counts to its end."""
+    when, is_date = _moment(text)
+    return when + timedelta(days=1) if is_date else when
+
+
+def _moment(text: str) -> tuple[datetime, bool]:
+    """The time, and whether it is a whole day. Without a zone it is UTC, as on the screen."""
+    if not (found := _MOMENT.fullmatch(text)):
+        raise ValueError(f"{shown(text)} is no time; write 2026-11-23 or 2026-11-23T18:04:00Z, in UTC")
+    day, clock, zone = found.groups()
+    offset = zone if zone and zone not in ("Z", "UTC") else "+00:00"
+    try:
+        when = datetime.fromisoformat(f"{day}T{clock or '00:00'}{offset}").astimezone(UTC)
+    except ValueError as error:
+        raise ValueError(f"{shown(text)} is not on the calendar or the clock") from error
+    if zone and not clock:
+        raise ValueError(f"{shown(text)}: a date has no zone; days are those of UTC")
+    return when, clock is None
+
+
+def limit(text: str) -> int:
+    """How many rows of a list, 1 to 100,000."""
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", text) or int(text) > MOST_ROWS:
+        raise ValueError(f"{shown(text)} is not a number of rows; 1 to {MOST_ROWS}, digits only")
     return int(text)
 
 

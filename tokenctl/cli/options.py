@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -14,9 +15,11 @@ def reads(form: str) -> Callable[[str], Any]:
     By name, because `--help` needs no judge and should not wait for their patterns.
     """
 
-    def parse(text: str) -> Any:
+    def parse(text: Any) -> Any:
         from tokenctl.cli import forms
 
+        if not isinstance(text, str):  # a default, which typer has parsed as well
+            return text
         try:
             return getattr(forms, form)(text)
         except ValueError as error:
@@ -85,6 +88,18 @@ ExpectTotal = Annotated[
         parser=reads("count"),
         help="Refuse unless the good rows sum to N tokens; confirms a total above the limit.",
     ),
+]
+
+Since = Annotated[
+    datetime | None,
+    typer.Option("--since", metavar="T", parser=reads("since"), help="From this time on: 2026-11-23, or RFC 3339."),
+]
+Until = Annotated[
+    datetime | None,
+    typer.Option("--until", metavar="T", parser=reads("until"), help="Before this time; a date includes its day."),
+]
+Limit = Annotated[
+    int, typer.Option("--limit", metavar="N", parser=reads("limit"), help="At most so many rows, up to 100000.")
 ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from tokenctl import operation
 from tokenctl.cli.command import State
 from tokenctl.errors import UsageError
-from tokenctl.output import Output, View
+from tokenctl.output import Listing, Output, View
 from tokenctl.runtime import Runtime
 from tokenctl.settings import FORMATS, Flags, Settings, load
 
@@ -25,7 +25,14 @@ class Run:
 
     def show(self, view: View, **meta: Any) -> None:
         """Print a result; `meta` joins what every JSON document says about the run."""
-        common = {
+        self.output.result(replace(view, meta={**self._meta(), **view.meta, **meta}))
+
+    def show_list(self, listing: Listing) -> None:
+        """Print a list while its rows are read."""
+        self.output.listing(replace(listing, meta=lambda: {**self._meta(), **listing.meta()}))
+
+    def _meta(self) -> dict[str, Any]:
+        return {
             "request_id": self.runtime.operation.request_id,
             "profile": self.settings.profile,
             "took_ms": self.runtime.operation.took_ms,
@@ -33,7 +40,6 @@ class Run:
             "replayed": False,
             "warnings": self.warnings,
         }
-        self.output.result(replace(view, meta={**common, **view.meta, **meta}))
 
     def banner(self) -> None:
         """Name the ledger that is about to be changed, and who the database takes us for."""

@@ -114,10 +114,18 @@ class RejectFile:
 
 
 def _beside(source: Source, batch: str) -> Path:
-    """The place for the rejects of `batch`; those of rejects that were fed again don't pile up endings."""
+    """The place for the rejects of `batch`."""
     if source.path is None:
         raise UsageError(
             "rows out of standard input are bad, and nothing says where to put them",
             hint="name a file with --reject-file",
         )
-    return source.path.with_name(f"{_ENDINGS.sub('', source.path.name)}.{batch}.rejected.csv")
+    return beside(source.path, batch)
+
+
+def beside(file: Path, batch: str) -> Path:
+    """Where the rejects of `batch` go unless somebody says otherwise: beside the file that was read.
+
+    Those of rejects that were fed again don't pile up endings.
+    """
+    return file.with_name(f"{_ENDINGS.sub('', file.name)}.{batch}.rejected.csv")

@@ -16,7 +16,7 @@ _NARROWEST, _WIDEST = 8, 50
 
 def draw(many: Sequence[Bars], *, width: int, color: bool, encoding: str) -> str:
     """The distributions as text, each after a blank line; no line is wider than `width` where that is possible."""
-    blocks = _can_show(_EIGHTHS, encoding)
+    blocks = text.can_show(_EIGHTHS, encoding)
     return "".join("\n" + _one(bars, width=width, color=color, blocks=blocks) for bars in many)
 
 
@@ -46,11 +46,3 @@ def _bar(count: int, longest: int, room: int, *, blocks: bool) -> str:
         return "#" * -(-eighths // 8)
     whole, rest = divmod(eighths, 8)
     return "█" * whole + (_EIGHTHS[rest] if rest else "")
-
-
-def _can_show(characters: str, encoding: str) -> bool:
-    try:
-        characters.encode(encoding)
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tokenctl.errors import (
@@ -19,7 +19,7 @@ from tokenctl.errors import (
     UsageError,
 )
 from tokenctl.output import text
-from tokenctl.output.views import View, for_programs, json_ready
+from tokenctl.output.views import Bars, Listing, Table, View, for_programs, json_ready
 
 if TYPE_CHECKING:
     from tokenctl.settings import Settings
@@ -37,6 +37,7 @@ class Output:
         no_input: bool = False,
         no_color: bool = False,
         force_color: bool = False,
+        pager: str | None = None,
     ) -> None:
         """Look at the process's streams once; `form` None chooses table on a terminal, else `piped`."""
         self._stdout_tty = _is_terminal(sys.stdout)
@@ -45,6 +46,8 @@ class Output:
         self._asked_for = form is not None
         self.quiet = quiet
         self._can_ask = self._stderr_tty and _is_terminal(sys.stdin) and not no_input
+        # Whoever wants no question wants no pager either, which waits for a key.
+        self._pager = pager if self._stdout_tty and not no_input else None
         self._color = (self._stdout_tty or force_color) and not no_color
         self._error_color = (self._stderr_tty or force_color) and not no_color
         #: Set once something is committed: from then on a failure to print must say so.
@@ -62,6 +65,7 @@ class Output:
             no_input=settings.no_input,
             no_color=settings.no_color,
             force_color=settings.force_color,
+            pager=settings.pager,
         )
 
     @property
@@ -85,7 +89,21 @@ class Output:
         elif self.form == "tsv":
             self._write("".join("\t".join(map(for_programs, row)) + "\n" for row in view.table.rows))
         else:
-            self._write(self._table(view))
+            self._show_table(view.table, bars=view.bars)
+
+    def listing(self, listing: Listing) -> None:
+        """Print a list in the chosen format, while its rows are read; on a terminal through the pager.
+
+        Raises OutputFailed when it cannot be written.
+        """
+        if self.form == "table":
+            table = Table(listing.columns, [cells for _, cells in listing.rows])
+            self._show_table(table, trend=listing.trend, paged=True)
+            return
+        from tokenctl.output import listings  # csv is loaded by those who ask for it
+
+        for block in listings.blocks(listing, self.form, listing.meta):
+            self._write(block)
 
     def text(self, content: str) -> None:
         """Print a text as it is. Raises OutputFailed when it cannot be written."""
@@ -175,16 +193,37 @@ class Output:
             return "".join(json.dumps(json_ready(item)) + "\n" for item in view.data)
         return json.dumps({"schema": view.schema, "data": json_ready(view.data), "meta": json_ready(view.meta)}) + "\n"
 
-    def _table(self, view: View) -> str:
+    def _show_table(
+        self, table: Table, *, bars: Sequence[Bars] = (), trend: str | None = None, paged: bool = False
+    ) -> None:
+        """Print a table for people, with distributions below it, or with a line of one column's numbers above it."""
         from tokenctl.output.tables import render  # rich is only for terminals
 
         width, color, encoding = _width(), self._color, _encoding(sys.stdout)
-        drawn = render(view.table, width=width, color=color, encoding=encoding)
-        if view.bars:
+        drawn, left_out = render(table, width=width, color=color, encoding=encoding)
+        if bars:
             from tokenctl.output.histograms import draw
 
-            drawn += draw(view.bars, width=width, color=color, encoding=encoding)
-        return drawn
+            drawn += draw(bars, width=width, color=color, encoding=encoding)
+        if trend is not None and self._stdout_tty:
+            from tokenctl.output import sparklines
+
+            place = [column.heading for column in table.columns].index(trend)
+            numbers = [cell for row in reversed(table.rows) if isinstance(cell := row[place], int)]
+            drawn = sparklines.draw(trend, numbers, width=width, encoding=encoding) + drawn
+        if not paged or not self._paged(drawn, encoding):
+            self._write(drawn)
+        if left_out:
+            self.say(f"no room here for {', '.join(left_out)}; a wider terminal or --format tsv shows all")
+
+    def _paged(self, drawn: str, encoding: str) -> bool:
+        """Whether the pager has shown it."""
+        if self._pager is None or not drawn:
+            return False
+        from tokenctl.output import pager
+
+        sys.stdout.flush()
+        return pager.show(drawn.encode(encoding, "backslashreplace"), self._pager)
 
     def _write(self, content: str) -> None:
         try:

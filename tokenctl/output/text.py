@@ -35,6 +35,14 @@ def moment(when: datetime) -> str:
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
+def distance(when: datetime, now: datetime) -> str:
+    """How far a time is from now, in its largest unit: 3 d; ahead of now: 20 min left."""
+    seconds = int(abs((now - when).total_seconds()))
+    units = (("d", 86_400), ("h", 3_600), ("min", 60))
+    number, unit = next(((seconds // length, unit) for unit, length in units if seconds >= length), (seconds, "s"))
+    return f"{number} {unit}" + (" left" if when > now else "")
+
+
 def rfc3339(when: datetime) -> str:
     """A time for programs: 2026-11-23T18:04:09.123456Z."""
     return when.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -49,3 +57,12 @@ def plain(text: str, encoding: str) -> str:
             text = text.replace(symbol, instead)
         return text.encode(encoding, "backslashreplace").decode(encoding)
     return text
+
+
+def can_show(characters: str, encoding: str) -> bool:
+    """Whether the encoding has these characters."""
+    try:
+        characters.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True

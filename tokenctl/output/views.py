@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from tokenctl.output import text
 
-Cell = str | int | datetime | None
+
+@dataclass(frozen=True)
+class Ago:
+    """A time that people see as its distance from `now`, such as 3 d, or 20 min left; programs see the time."""
+
+    when: datetime
+    now: datetime
+
+
+Cell = str | int | datetime | Ago | None
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: its heading and whether it holds numbers."""
+    """A column of a table: its heading and whether it holds numbers.
+
+    People see `signed` numbers with their sign. Where a table is too wide for the terminal
+    the `optional` columns go first, from the right, and what they held is named.
+    """
 
     heading: str
     number: bool = False
+    signed: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,12 +70,29 @@ class View:
     bars: Sequence[Bars] = ()
 
 
-def for_people(cell: Cell) -> str:
+@dataclass(frozen=True)
+class Listing:
+    """A list that may be long: each row as JSON data and as cells, printed while they are read.
+
+    `meta` is asked after the last row. The numbers under the heading `trend` are drawn as a
+    line above the table on a terminal; the rows are the newest first.
+    """
+
+    schema: str
+    columns: Sequence[Column]
+    rows: Iterable[tuple[Mapping[str, Any], Sequence[Cell]]]
+    meta: Callable[[], Mapping[str, Any]] = dict
+    trend: str | None = None
+
+
+def for_people(cell: Cell, *, signed: bool = False) -> str:
     """A cell on a terminal."""
     if cell is None or cell == "":
         return "─"
     if isinstance(cell, int):
-        return text.count(cell)
+        return f"{cell:+,}" if signed else text.count(cell)
+    if isinstance(cell, Ago):
+        return text.distance(cell.when, cell.now)
     return text.moment(cell) if isinstance(cell, datetime) else text.clean(cell)
 
 
@@ -70,6 +102,8 @@ def for_programs(cell: Cell) -> str:
         return ""
     if isinstance(cell, int):
         return str(cell)
+    if isinstance(cell, Ago):
+        return text.rfc3339(cell.when)
     return text.rfc3339(cell) if isinstance(cell, datetime) else text.clean(cell)
 
 

@@ -1,0 +1,39 @@
+-- Imports and reversals, the newest first: `standing` says in a word what became of each,
+-- `reversed_by` which reversal undoes it today (one may have been reversed in its turn), and
+-- `posted` of `staged` rows how far an unfinished one has come. Whether a client works
+-- at one is told by its lock, which frees itself when the client dies.
+-- batch: text or NULL; standing: text or NULL; rows: bigint
+SELECT b.batch_id, b.kind, b.state, b.file_name, b.file_sha256, b.file_size, b.options, b.slices, b.reverses_batch,
+  b.reason, b.operator, b.claimed_by, b.request_id, b.rows_read, b.rejected, b.duplicate, b.applied, b.applied_tokens,
+  b.replayed, b.replayed_tokens, b.conflicting, b.refused, b.started_at, b.finished_at,
+  s.standing, u.reversed_by, p.staged, p.posted
+FROM tokenctl.import_batches b
+CROSS JOIN LATERAL (
+  WITH RECURSIVE chain AS (
+    SELECT b.batch_id AS id, 0 AS place
+    UNION ALL
+    SELECT r.batch_id, c.place + 1 FROM chain c
+    CROSS JOIN LATERAL (
+      SELECT batch_id FROM tokenctl.import_batches
+      WHERE reverses_batch = c.id AND state <> 'staging' ORDER BY started_at DESC LIMIT 1) r
+  )
+  SELECT CASE WHEN max(place) %% 2 = 1 THEN (array_agg(id ORDER BY place DESC))[1] END AS reversed_by FROM chain) u
+CROSS JOIN LATERAL (
+  SELECT hashtextextended('tokenctl import ' || b.batch_id, 0) AS lock) k
+CROSS JOIN LATERAL (
+  SELECT CASE
+    WHEN b.state = 'done' THEN CASE WHEN u.reversed_by IS NULL THEN 'done' ELSE 'reversed' END
+    WHEN EXISTS (
+      SELECT FROM pg_locks l
+      WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+        AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+        AND l.classid::bigint = ((k.lock >> 32) & 4294967295) AND l.objid::bigint = (k.lock & 4294967295)) THEN
+      CASE b.state WHEN 'staging' THEN 'checking' ELSE 'running' END
+    ELSE CASE b.state WHEN 'staging' THEN 'abandoned' ELSE 'unfinished' END
+  END AS standing) s
+CROSS JOIN LATERAL (
+  SELECT coalesce(sum(l.staged), 0)::bigint AS staged, coalesce(sum(l.applied), 0)::bigint AS posted
+  FROM tokenctl.import_lanes l WHERE l.batch_id = b.batch_id AND b.state = 'applying') p
+WHERE (%(batch)s::text IS NULL OR b.batch_id = %(batch)s::text)
+  AND (%(standing)s::text IS NULL OR s.standing = %(standing)s::text)
+ORDER BY b.started_at DESC, b.batch_id LIMIT %(rows)s

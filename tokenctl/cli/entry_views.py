@@ -1,0 +1,138 @@
+"""What entries of the ledger look like: a statement, and one transaction whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tokenctl.output import Cell, Column, Listing, Table, View
+
+if TYPE_CHECKING:
+    from tokenctl.models import Entry
+    from tokenctl.services.history import Statement
+    from tokenctl.services.transactions import Transaction
+
+_STATEMENT = (
+    Column("ID"),
+    Column("AT"),
+    Column("AMOUNT", number=True, signed=True),
+    Column("BALANCE", number=True),
+    Column("KIND", optional=True),
+    Column("REASON"),
+    Column("TICKET", optional=True),
+    Column("OPERATOR", optional=True),
+    Column("REVERSES", optional=True),
+    Column("REVERSED BY", optional=True),
+    Column("BATCH", optional=True),
+    Column("NOTE", optional=True),
+)
+
+
+def statement(entries: Statement) -> Listing:
+    """The entries of one account, the newest first."""
+    rows = ((_entry(entry), _cells(entry)) for entry in entries)
+    return Listing(
+        "tokenctl.history.v1", _STATEMENT, rows, lambda: {"next_cursor": entries.next_cursor}, trend="BALANCE"
+    )
+
+
+def _cells(entry: Entry) -> tuple[Cell, ...]:
+    return (
+        entry.name,
+        entry.created_at,
+        entry.amount,
+        entry.balance_after,
+        entry.kind,
+        entry.reason,
+        entry.ticket,
+        entry.operator,
+        _name(entry, entry.reverses_seq),
+        _name(entry, entry.reversed_by),
+        entry.batch_id,
+        entry.note,
+    )
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    return {
+        "id": entry.name,
+        "user_id": entry.user_id,
+        "seq": entry.seq,
+        "at": entry.created_at,
+        "amount": entry.amount,
+        "balance_before": entry.balance_after - entry.amount,
+        "balance": entry.balance_after,
+        "kind": entry.kind,
+        "reason": entry.reason,
+        "note": entry.note,
+        "ticket": entry.ticket,
+        "campaign": entry.campaign,
+        "operator": entry.operator,
+        "claimed_by": entry.claimed_by,
+        "request_id": entry.request_id,
+        "idempotency_key": entry.idempotency_key,
+        "batch_id": entry.batch_id,
+        "reverses": _name(entry, entry.reverses_seq),
+        "reversed_by": _name(entry, entry.reversed_by),
+    }
+
+
+def transaction(found: Transaction, fingerprint: str) -> View:
+    """One transaction whole, whether it counts today, and how to undo it."""
+    entry = found.entry
+    data = {
+        **_entry(entry),
+        "stands": found.stands,
+        "reversals": [
+            {"id": r.name, "at": r.created_at, "amount": r.amount, "reason": r.reason, "operator": r.operator}
+            for r in found.reversals
+        ],
+        "fingerprint": fingerprint,
+        "undo": found.undo,
+        "undo_missing": found.missing,
+    }
+    pairs: dict[str, Cell] = {
+        "TRANSACTION": entry.name,
+        "STATE": _state(found),
+        "KIND": entry.kind,
+        "AMOUNT": entry.amount,
+        "BEFORE": entry.balance_after - entry.amount,
+        "AFTER": entry.balance_after,
+        "AT": entry.created_at,
+        "REASON": entry.reason,
+        "NOTE": entry.note,
+        "TICKET": entry.ticket,
+        "CAMPAIGN": entry.campaign,
+        "BATCH": entry.batch_id,
+        "BY": f"{entry.operator} ({entry.claimed_by})",
+        "REVERSES": _reverses(found),
+        "REVERSED BY": "; ".join(map(_reversal, found.reversals)) or None,
+        "KEY": entry.idempotency_key,
+        "REQUEST": entry.request_id,
+        "FINGERPRINT": fingerprint,
+        "UNDO": found.undo or (f"not now: {found.missing:,} tokens are spent or held" if found.missing else None),
+    }
+    columns = [Column(heading, signed=heading == "AMOUNT") for heading in pairs]
+    return View("tokenctl.transaction.v1", data, Table(columns, [tuple(pairs.values())], pairs=True))
+
+
+def _state(found: Transaction) -> str:
+    if not found.reversals:
+        return "counts"
+    last = found.reversals[-1].name
+    return f"counts again: {last} reversed its reversal" if found.stands else f"undone by {last}"
+
+
+def _reverses(found: Transaction) -> str | None:
+    """What the entry reverses, and whether that reversal stands."""
+    name = _name(found.entry, found.entry.reverses_seq)
+    if name is None:
+        return None
+    return f"{name}, and stands" if found.stands else f"{name}, and was reversed itself"
+
+
+def _reversal(entry: Entry) -> str:
+    return f"{entry.name} ({entry.created_at:%Y-%m-%d %H:%M} UTC, {entry.operator}, {entry.reason})"
+
+
+def _name(entry: Entry, seq: int | None) -> str | None:
+    return None if seq is None else f"{entry.user_id}:{seq}"

@@ -1,0 +1,102 @@
+"""What the explanation of a balance looks like: a waterfall from zero to what can be spent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tokenctl.output import Ago, Cell, Column, Table, View
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from tokenctl.services.explanations import Explanation, Source
+
+_COLUMNS = (
+    Column("WHAT"),
+    Column("TOKENS", number=True, signed=True),
+    Column("SUM", number=True),
+    Column("AGE", number=True, optional=True),
+    Column("ENTRIES", number=True, optional=True),
+    Column("LAST", optional=True),
+)
+
+
+def explanation(found: Explanation) -> View:
+    """Source by source to the balance, then hold by hold to what is available."""
+    return View("tokenctl.explain.v1", _data(found), Table(_COLUMNS, _rows(found)), value=str(found.balance))
+
+
+def _rows(found: Explanation) -> list[tuple[Cell, ...]]:
+    rows: list[tuple[Cell, ...]] = []
+    total = 0
+    for source in found.sources:
+        age, last = _age(found, source.last_at), _name(found, source.last_seq)
+        total += source.tokens
+        rows.append((_title(source), source.tokens, total, age, source.entries, last))
+        if source.reversals:
+            total += source.reversed
+            rows.append(("  reversed of it", source.reversed, total, None, source.reversals, None))
+    age, last = _age(found, found.last_at), _name(found, found.last_seq or None)
+    rows.append(("= balance", None, found.balance, age, found.entries, last))
+    total = found.balance
+    for hold in found.holds:
+        total -= hold.tokens
+        rows.append((f"held: {hold.purpose}", -hold.tokens, total, _age(found, hold.until), None, hold.hold_id))
+    named = sum(hold.tokens for hold in found.holds)
+    if found.held > named:
+        total -= found.held - named
+        rows.append((f"held: {found.open_holds - len(found.holds)} more", named - found.held, total, None, None, None))
+    rows.append(("= available", None, found.available, None, None, None))
+    return rows
+
+
+def _title(source: Source) -> str:
+    if source.kind == "unexplained":
+        return "NOT EXPLAINED"
+    return f"{source.kind}: {source.name or 'others'}"
+
+
+def _age(found: Explanation, when: datetime | None) -> Cell:
+    return None if when is None else Ago(when, found.as_of)
+
+
+def _name(found: Explanation, seq: int | None) -> str | None:
+    return None if seq is None else f"{found.user_id}:{seq}"
+
+
+def _data(found: Explanation) -> dict[str, Any]:
+    return {
+        "user_id": found.user_id,
+        "as_of": found.as_of,
+        "sources": [_source(found, source) for source in found.sources],
+        "balance": found.balance,
+        "last_change": found.last_at,
+        "last_id": _name(found, found.last_seq or None),
+        "holds": [
+            {"hold_id": h.hold_id, "purpose": h.purpose, "tokens": h.tokens, "since": h.since, "until": h.until}
+            for h in found.holds
+        ],
+        "open_holds": found.open_holds,
+        "held": found.held,
+        "available": found.available,
+        "check": {
+            "agrees": found.trouble() is None,
+            "account": {"balance": found.balance, "entries": found.last_seq},
+            "rows": {"sum": found.total, "entries": found.entries},
+            "difference": found.difference,
+        },
+    }
+
+
+def _source(found: Explanation, source: Source) -> dict[str, Any]:
+    return {
+        "kind": source.kind,
+        "name": source.name,
+        "entries": source.entries,
+        "tokens": source.tokens,
+        "reversals": source.reversals,
+        "reversed": source.reversed,
+        "net": source.net,
+        "last_id": _name(found, source.last_seq),
+        "last_change": source.last_at,
+    }

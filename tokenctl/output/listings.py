@@ -1,0 +1,85 @@
+"""Lists for programs, piece by piece while their rows are read: JSON, JSON Lines, TSV and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from tokenctl.output.views import Cell, Listing, for_programs, json_ready
+
+#: Characters that are written at once.
+_BLOCK = 65_536
+#: What makes a spreadsheet take a text for a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def blocks(listing: Listing, form: str, meta: Callable[[], Mapping[str, Any]]) -> Iterator[str]:
+    """The list as `form` has it, in blocks of some size; `meta` is asked after the last row."""
+    pieces = {"json": _document, "jsonl": _lines}.get(form)
+    if pieces is not None:
+        return _joined(pieces(listing, meta))
+    return _joined(_csv(listing) if form == "csv" else _tsv(listing))
+
+
+def safe(cell: Cell) -> str:
+    """A cell of a CSV file: a number stays one, a text that begins like a formula gets a ' before it."""
+    words = for_programs(cell)
+    return "'" + words if words.startswith(_FORMULA) and not isinstance(cell, int) else words
+
+
+def _joined(pieces: Iterable[str]) -> Iterator[str]:
+    """The pieces, several at a time: a write per row is a system call per row."""
+    held: list[str] = []
+    size = 0
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size >= _BLOCK:
+            yield "".join(held)
+            held, size = [], 0
+    yield "".join(held)
+
+
+def _document(listing: Listing, meta: Callable[[], Mapping[str, Any]]) -> Iterator[str]:
+    """One JSON document, the same bytes as if it were made at once."""
+    yield f'{{"schema": {json.dumps(listing.schema)}, "data": ['
+    between = ""
+    for data, _ in listing.rows:
+        yield between + json.dumps(json_ready(data))
+        between = ", "
+    yield f'], "meta": {json.dumps(json_ready(meta()))}}}\n'
+
+
+def _lines(listing: Listing, meta: Callable[[], Mapping[str, Any]]) -> Iterator[str]:
+    """An object a line, each with its schema; the last one is a summary."""
+    name, version = listing.schema.rsplit(".", 1)
+    rows = 0
+    for rows, (data, _) in enumerate(listing.rows, 1):  # noqa: B007 — counted for the summary
+        yield json.dumps(json_ready({"schema": f"{name}_row.{version}", **data})) + "\n"
+    yield json.dumps(json_ready({"schema": f"{name}_summary.{version}", "rows": rows, **meta()})) + "\n"
+
+
+def _tsv(listing: Listing) -> Iterator[str]:
+    for _, cells in listing.rows:
+        yield "\t".join(map(for_programs, cells)) + "\n"
+
+
+def _csv(listing: Listing) -> Iterator[str]:
+    """Comma-separated values with a heading, as RFC 4180 quotes them; lines end with a newline alone."""
+    line = io.StringIO()
+    writer = csv.writer(line, lineterminator="\n")
+    headings = [column.heading.lower().replace(" ", "_") for column in listing.columns]
+    for row in _with_heading(headings, listing):
+        writer.writerow(row)
+        yield line.getvalue()
+        line.seek(0)
+        line.truncate()
+
+
+def _with_heading(headings: list[str], listing: Listing) -> Iterator[list[str]]:
+    yield headings
+    for _, cells in listing.rows:
+        yield [safe(cell) for cell in cells]

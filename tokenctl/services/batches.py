@@ -1,0 +1,88 @@
+"""Imports and reversals: what became of each, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenctl.errors import NotFound
+from tokenctl.grantfile.rejects import beside
+from tokenctl.models import BatchStanding, Finding
+from tokenctl.storage.batches import Batches
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """A batch, the rows that the ledger did not take, and the way on.
+
+    `rejects` is where its bad rows are, unless --reject-file named another place; `next` is
+    a sentence and `command` what it means to run; `undo` reverses the whole batch.
+    """
+
+    batch: BatchStanding
+    findings: tuple[Finding, ...]
+    rejects: str | None
+    next: str
+    command: str | None
+    undo: str | None
+
+
+def newest(batches: Batches, *, limit: int, standing: str | None) -> tuple[list[BatchStanding], bool]:
+    """At most `limit` batches, the newest first, and whether there are more."""
+    found = batches.newest(rows=limit + 1, standing=standing)
+    return found[:limit], len(found) > limit
+
+
+def show(batches: Batches, batch_id: str, *, ledger_name: str) -> BatchReport:
+    """The batch of that id; raises NotFound."""
+    batch = batches.one(batch_id)
+    if batch is None:
+        raise NotFound(f"no batch {batch_id} in ledger {ledger_name}", hint="tokenctl batches lists them")
+    findings = tuple(batches.findings(batch_id)) if batch.conflicting or batch.refused else ()
+    rejects = _rejects(batch)
+    advice, command = _way_on(batch, rejects)
+    undo = f"tokenctl reverse --batch {batch_id} --reason mistake" if batch.standing == "done" else None
+    return BatchReport(batch, findings, rejects, advice, command, undo if batch.applied else None)
+
+
+def again(batch: BatchStanding) -> str | None:
+    """The command that does this very batch, or None when its rows came from standard input."""
+    if batch.kind == "reversal":
+        words = ["reverse", "--batch", str(batch.reverses_batch), "--reason", batch.reason or "mistake"]
+        chosen = {"--note": batch.options.get("note"), "--ticket": batch.options.get("ticket")}
+    elif batch.file_name in (None, "-"):
+        return None
+    else:
+        words = ["batch-import", str(batch.file_name)]
+        chosen = {"--reason": batch.options.get("reason"), "--campaign": batch.options.get("campaign")}
+    words += [word for flag, value in chosen.items() if value for word in (flag, str(value))]
+    return shlex.join(["tokenctl", *words])
+
+
+def _way_on(batch: BatchStanding, rejects: str | None) -> tuple[str, str | None]:
+    """A sentence and a command for whoever looks at the batch."""
+    match batch.standing:
+        case "checking":
+            return "its rows are being checked at this moment; nothing is posted yet", None
+        case "running":
+            return "it is being posted at this moment", None
+        case "abandoned":
+            return "nothing was posted; the next import forgets it", again(batch)
+        case "unfinished":
+            return "it was cut off; the same command posts the rest, and no row twice", again(batch)
+        case "reversed":
+            return f"batch {batch.reversed_by} reversed it; to grant its rows after all, give them new keys", None
+        case _ if batch.kind == "reversal" and batch.refused:
+            return "not all tokens were there; the same command takes back the rest when they are", again(batch)
+        case _ if rejects:
+            return "mend the rejected rows and import that file", shlex.join(["tokenctl", "batch-import", rejects])
+        case _ if batch.rejected:
+            return "mend the rejected rows and import the file that --reject-file named", None
+        case _:
+            return "nothing is left to do", None
+
+
+def _rejects(batch: BatchStanding) -> str | None:
+    file = Path(batch.file_name or "-")
+    return str(beside(file, batch.batch_id)) if batch.rejected and file.name not in ("", "-") else None

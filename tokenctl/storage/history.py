@@ -1,0 +1,63 @@
+"""What the ledger says of one user: entries, their reversals, and what a balance is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from psycopg.rows import class_row
+
+from tokenctl.models import Entry
+from tokenctl.storage.database import Connection, Database
+from tokenctl.storage.queries import query
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One row of sql/queries/account_parts.sql, where its columns are explained; tokens as whole numbers."""
+
+    part: str
+    kind: str | None
+    name: str | None
+    entries: int
+    tokens: int
+    reversals: int
+    reversed: int
+    last_seq: int | None
+    at: datetime | None
+    until: datetime | None
+
+
+class History:
+    """Reads of one user's rows; each is one statement on one partition."""
+
+    def __init__(self, database: Database) -> None:
+        """Read from `database` when asked."""
+        self._database = database
+
+    def page(
+        self, user_id: str, *, below: int, until: datetime | None = None, kind: str | None = None, rows: int
+    ) -> list[Entry]:
+        """At most `rows` entries with a seq under `below`, the newest first; made before `until`, of one `kind`."""
+        values = {"account": user_id, "below": below, "until": until, "kind": kind, "rows": rows}
+        return self._all("history", Entry, "history", values)
+
+    def chain(self, user_id: str, seq: int) -> list[Entry]:
+        """The entry, what reversed it, what reversed that, and so on; empty when there is none."""
+        return self._all("show", Entry, "reversal_chain", {"account": user_id, "seq": seq})
+
+    def parts(self, user_id: str, *, holds: int) -> list[Part]:
+        """What the balance is made of, with at most `holds` open holds named; empty for an unknown user."""
+        found = self._all("explain", Part, "account_parts", {"account": user_id, "holds": holds})
+        return found if any(part.part == "account" for part in found) else []
+
+    def _all(self, operation: str, kind: type[T], name: str, values: Mapping[str, Any]) -> list[T]:
+        def rows(connection: Connection) -> list[T]:
+            with connection.cursor(row_factory=class_row(kind)) as cursor:
+                return cursor.execute(query(name), values).fetchall()
+
+        return self._database.run(operation, rows)
