@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import exit_code, fork
+from tests.processes import exit_code, forked
 from tests.unit.words_file import SCHEMA, names, put, words, words_file
 from tokenctl.statefile import Damaged, StateFile, StateUnusable, private_dir
 
@@ -185,8 +185,7 @@ def test_a_directory_that_we_cannot_write(public_dir: Path, exists: bool) -> Non
         for path in (file.path.parent, *file.path.parent.iterdir()):
             os.chown(path, NOBODY, NOBODY)
     file.path.parent.chmod(0o500)
-    child = fork.Process(target=_use_as_nobody, args=(file,))
-    child.start()
+    child = forked(_use_as_nobody, file)
     assert exit_code(child) == 7
     file.path.parent.chmod(0o700)
     assert names(file.path.parent) == ({"state.db"} if exists else set())

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import waiting
-from tests.processes import exit_code, fork, run_all
+from tests.processes import eight, exit_code, fork, forked
 from tests.unit.words_file import names, put, words, words_file
 from tokenctl import statefile
 from tokenctl.statefile import Damaged, StateFile, StateUnusable
@@ -38,8 +38,7 @@ def _fill(file: StateFile, limit_bytes: int) -> None:
 def test_a_full_disk(file: StateFile, limit_bytes: int, exists: bool) -> None:
     if exists:
         put(file)
-    child = fork.Process(target=_fill, args=(file, limit_bytes))
-    child.start()
+    child = forked(_fill, file, limit_bytes)
     assert exit_code(child) == 7
     assert words(file) == ({"a": "one"} if exists else {})
     assert names(file.path.parent) == {"state.db"}
@@ -72,7 +71,7 @@ def _count(file: StateFile, times: int) -> None:
 
 
 def test_eight_processes_lose_nothing(file: StateFile) -> None:
-    run_all([fork.Process(target=_count, args=(file, 50)) for _ in range(8)])
+    eight(_count, file, 50)
     assert words(file) == {"n": "400"}
     assert names(file.path.parent) == {"state.db"}
 
@@ -86,7 +85,7 @@ def test_eight_processes_may_all_be_the_first(tmp_path: Path) -> None:
     for attempt in range(10):
         file = words_file(tmp_path / str(attempt))
         together = fork.Barrier(8)
-        run_all([fork.Process(target=_put_at_once, args=(file, together)) for _ in range(8)])
+        eight(_put_at_once, file, together)
         assert len(words(file)) == 8
         assert names(file.path.parent) == {"state.db"}
 
@@ -99,8 +98,7 @@ def _write_for_ever(file: StateFile) -> None:
 
 def test_kill_9_while_writing(file: StateFile) -> None:
     for round_ in range(20):
-        child = fork.Process(target=_write_for_ever, args=(file,))
-        child.start()
+        child = forked(_write_for_ever, file)
         waiting.until(lambda: file.path.exists() and words(file), "the first write")
         assert child.pid is not None
         os.kill(child.pid, signal.SIGKILL)
@@ -121,8 +119,7 @@ def test_kill_9_while_it_holds_the_lock(file: StateFile) -> None:
             ready.set()
             signal.pause()
 
-    child = fork.Process(target=hold)
-    child.start()
+    child = forked(hold)
     assert ready.wait(60)
     child.kill()
     assert exit_code(child) == -signal.SIGKILL
@@ -139,8 +136,7 @@ def test_what_a_killed_writer_left_is_no_part_of_the_next_file(file: StateFile) 
             connection.execute("COMMIT")  # now in the write-ahead log, and nowhere else
             os.kill(os.getpid(), signal.SIGKILL)
 
-    child = fork.Process(target=killed)
-    child.start()
+    child = forked(killed)
     assert exit_code(child) == -signal.SIGKILL
     assert "state.db-wal" in names(file.path.parent)
     with pytest.raises(Damaged), file.transaction():

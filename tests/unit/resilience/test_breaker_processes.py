@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Callable
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
 
-from tests.processes import exit_code, fork, run_all
+from tests.processes import eight, exit_code, fork, forked
 from tokenctl.errors import BreakerOpen, RateLimited
 from tokenctl.resilience.breaker import Breaker, BreakerPolicy, Breakers
 from tokenctl.resilience.events import Event, Trouble
@@ -50,7 +49,7 @@ class Machine:
     def hear(self, event: Event) -> None:
         assert not isinstance(event, Trouble), event
 
-    def use(self, until: float, *, down: bool) -> None:
+    def use(self, until: float, down: bool) -> None:
         """Try again and again, each time a twentieth of a second later, until the clock says so."""
         breaker = self.breaker()
         while self.now < until:
@@ -78,17 +77,13 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def eight(work: Callable[[], None]) -> None:
-    run_all([fork.Process(target=work) for _ in range(8)])
-
-
 def test_a_handful_of_calls_reaches_a_dead_service(machine: Machine) -> None:
-    eight(lambda: machine.use(60.0, down=True))
+    eight(machine.use, 60.0, True)
     # Three open it, while each of the others may be at its call; then probes after 5, 10 and 20 s.
     assert 3 + 1 <= machine.calls.value <= 3 + 7 + 3 + 1
     assert machine.refused.value > 1000
     before = machine.calls.value
-    eight(lambda: machine.use(160.0, down=False))
+    eight(machine.use, 160.0, False)
     # The next probe, before second 100, found the service well, and then every call passed.
     assert machine.calls.value - before > 100
 
@@ -109,7 +104,7 @@ def test_of_eight_that_see_the_time_has_come_one_probes(machine: Machine) -> Non
     for round_ in range(1, 9):
         machine.clock.value += POLICY.lease_s + 10
         together = fork.Barrier(8)
-        eight(lambda barrier=together: probe(barrier))  # type: ignore[misc]  # mypy: no type for a lambda's default
+        eight(probe, together)
         assert (probes.value, machine.refused.value) == (round_, 7 * round_)
 
 
@@ -125,8 +120,7 @@ def test_a_prober_killed_with_9_is_followed_by_another(machine: Machine) -> None
         probing.set()
         signal.pause()
 
-    child = fork.Process(target=probe)
-    child.start()
+    child = forked(probe)
     assert probing.wait(60)
     child.kill()
     assert exit_code(child) == -signal.SIGKILL
