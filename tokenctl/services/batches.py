@@ -50,14 +50,18 @@ def again(batch: BatchStanding) -> str | None:
     """The command that does this very batch, or None when its rows came from standard input."""
     if batch.kind == "reversal":
         words = ["reverse", "--batch", str(batch.reverses_batch), "--reason", batch.reason or "mistake"]
-        chosen = {"--note": batch.options.get("note"), "--ticket": batch.options.get("ticket")}
-    elif batch.file_name in (None, "-"):
-        return None
-    else:
-        words = ["batch-import", str(batch.file_name)]
-        chosen = {"--reason": batch.options.get("reason"), "--campaign": batch.options.get("campaign")}
-    words += [word for flag, value in chosen.items() if value for word in (flag, str(value))]
-    return shlex.join(["tokenctl", *words])
+        return _line(words, note=batch.options.get("note"), ticket=batch.options.get("ticket"))
+    return None if batch.file_name in (None, "-") else _import(str(batch.file_name), batch)
+
+
+def _import(file: str, batch: BatchStanding) -> str:
+    """The import of a file with the options that change rows."""
+    return _line(["batch-import", file], reason=batch.options.get("reason"), campaign=batch.options.get("campaign"))
+
+
+def _line(words: list[str], **flags: object) -> str:
+    given = [word for flag, value in flags.items() if value for word in (f"--{flag}", str(value))]
+    return shlex.join(["tokenctl", *words, *given])
 
 
 def _way_on(batch: BatchStanding, rejects: str | None) -> tuple[str, str | None]:
@@ -76,7 +80,7 @@ def _way_on(batch: BatchStanding, rejects: str | None) -> tuple[str, str | None]
         case _ if batch.kind == "reversal" and batch.refused:
             return "not all tokens were there; the same command takes back the rest when they are", again(batch)
         case _ if rejects:
-            return "mend the rejected rows and import that file", shlex.join(["tokenctl", "batch-import", rejects])
+            return "mend the rejected rows and import that file", _import(rejects, batch)
         case _ if batch.rejected:
             return "mend the rejected rows and import the file that --reject-file named", None
         case _:

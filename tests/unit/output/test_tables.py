@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tokenctl.output.tables import render
-from tokenctl.output.views import Column, Table
+from tokenctl.output.views import Ago, Column, Table
 
 IDS = st.from_regex(r"[A-Za-z0-9._:@-]{1,128}", fullmatch=True)
 COLUMNS = (Column("USER"), Column("BALANCE", number=True), Column("REASON"))
@@ -78,3 +79,61 @@ def test_a_bare_text_is_printed_alone_and_nothing_as_nothing() -> None:
 @pytest.mark.parametrize("text", ["[/]", "[red]x[/red]", ":smile:", "[bold", "\\[x]", "https://example.com"])
 def test_nothing_is_markup(text: str) -> None:
     assert text in drawn(Table(COLUMNS, [("u", 1, text)]))
+
+
+MISSABLE = (
+    Column("ID"),
+    Column("AMOUNT", number=True, signed=True),
+    Column("KIND", optional=True),
+    Column("TICKET", optional=True),
+    Column("NOTE", optional=True),
+)
+ENTRIES = [("u_42:2", -1500, "bonus", None, "x" * 60), ("u_42:1", 1500, "bonus", None, None)]
+
+
+def headings_at(width: int, rows: list[tuple[object, ...]] | None = None) -> tuple[list[str], list[str]]:
+    drawn, left_out = render(
+        Table(MISSABLE, rows or ENTRIES),  # type: ignore[arg-type]  # cells of any kind
+        width=width, color=False, encoding="utf-8",
+    )  # fmt: skip
+    return drawn.splitlines()[0].split(), left_out
+
+
+def test_without_room_columns_that_can_be_missed_go_from_the_right_and_are_named() -> None:
+    assert headings_at(200) == (["ID", "AMOUNT", "KIND", "TICKET", "NOTE"], [])
+    assert headings_at(90) == (["ID", "AMOUNT", "KIND", "NOTE"], [])  # nothing was in TICKET
+    assert headings_at(40) == (["ID", "AMOUNT", "KIND"], ["NOTE"])
+    assert headings_at(18) == (["ID", "AMOUNT"], ["KIND", "NOTE"])
+
+
+def test_columns_move_together_before_one_is_left_out() -> None:
+    rows: list[tuple[object, ...]] = [("u_42:2", -1500, "bonus", "T1", "note")]
+    assert headings_at(42, rows)[0] == headings_at(39, rows)[0] == ["ID", "AMOUNT", "KIND", "TICKET", "NOTE"]
+    drawn, _ = render(Table(MISSABLE, rows), width=40, color=False, encoding="utf-8")  # type: ignore[arg-type]
+    assert drawn.splitlines()[2] == " u_42:2  -1,500  bonus  T1      note"
+    assert headings_at(35, rows)[1] == ["NOTE"]
+
+
+def test_records_leave_out_what_can_be_missed_and_is_not_there() -> None:
+    table = Table(MISSABLE, ENTRIES)
+    assert drawn(table, width=10).splitlines() == [
+        " ID      u_42:2", " AMOUNT  -1,500", " KIND    bonus", f" NOTE    {'x' * 60}", "",
+        " ID      u_42:1", " AMOUNT  +1,500", " KIND    bonus",
+    ]  # fmt: skip
+
+
+def test_an_object_has_signs_too() -> None:
+    assert drawn(Table(MISSABLE[:2], [("u:1", 5)], pairs=True)) == " ID      u:1\n AMOUNT  +5\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "59 min"), (3600, "1 h"), (86_399, "23 h"), (86_400, "1 d"),
+        (86_400 * 400, "400 d"), (-1, "1 s left"), (-125, "2 min left"), (-7200, "2 h left"),
+    ],
+)  # fmt: skip
+def test_an_age_is_told_in_its_largest_unit(seconds: int, shown: str) -> None:
+    now = datetime(2026, 11, 23, 18, 4, tzinfo=UTC)
+    cell = Ago(now - timedelta(seconds=seconds), now)
+    assert drawn(Table((Column("AGE"),), [(cell,)])).splitlines()[2] == f" {shown}"

@@ -1,0 +1,113 @@
+"""What to do next with a batch: the command must be the one that finishes it."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any, cast
+
+import pytest
+
+from tests.entries import NOW
+from tokenctl.errors import NotFound
+from tokenctl.models import BatchStanding, Finding
+from tokenctl.services import batches
+from tokenctl.services.batches import BatchReport
+from tokenctl.storage.batches import Batches
+
+ID = "0123456789ab"
+
+
+def batch(**given: Any) -> BatchStanding:
+    values = {
+        "batch_id": ID, "kind": "import", "state": "done", "file_name": "in/nov.csv", "file_sha256": "f" * 64,
+        "file_size": 9, "options": {}, "slices": 1, "reverses_batch": None, "reason": None, "operator": "batch1",
+        "claimed_by": "me", "request_id": "r", "rows_read": 9, "rejected": 0, "duplicate": 0, "applied": 9,
+        "applied_tokens": 90, "replayed": 0, "replayed_tokens": 0, "conflicting": 0, "refused": 0, "started_at": NOW,
+        "finished_at": NOW, "standing": "done", "reversed_by": None, "staged": 0, "posted": 0,
+    }  # fmt: skip
+    return BatchStanding(**{**values, **given})
+
+
+class Store:
+    """Knows one batch, or none."""
+
+    def __init__(self, found: BatchStanding | None) -> None:
+        self.found = found
+        self.asked = False
+
+    def one(self, _batch_id: str) -> BatchStanding | None:
+        return self.found
+
+    def newest(self, *, rows: int, standing: str | None) -> list[BatchStanding]:
+        assert standing is None
+        return [batch(batch_id=f"{n:012x}") for n in range(5)][:rows]
+
+    def findings(self, _batch_id: str) -> list[Finding]:
+        self.asked = True
+        return [Finding(7, "conflict", "u1")]
+
+
+def report(**given: Any) -> BatchReport:
+    return batches.show(cast(Batches, Store(batch(**given))), ID, ledger_name="env")
+
+
+UNDO = f"tokenctl reverse --batch {ID} --reason mistake"
+AGAIN = f"tokenctl reverse --batch {'b' * 12} --reason wrong"
+REVERSAL = {"kind": "reversal", "file_name": None, "file_sha256": None, "reverses_batch": "b" * 12, "reason": "wrong"}
+
+
+@pytest.mark.parametrize(
+    ("given", "words", "command", "undo"),
+    [
+        ({"standing": "checking"}, "nothing is posted yet", None, None),
+        ({"standing": "running"}, "at this moment", None, None),
+        ({"standing": "abandoned"}, "nothing was posted", "tokenctl batch-import in/nov.csv", None),
+        ({"standing": "unfinished"}, "the same command", "tokenctl batch-import in/nov.csv", None),
+        ({"standing": "unfinished", "file_name": "-"}, "the same command", None, None),
+        ({"standing": "reversed", "reversed_by": "c" * 12}, "batch cccccccccccc reversed it", None, None),
+        ({}, "nothing is left to do", None, UNDO),
+        ({"applied": 0}, "nothing is left to do", None, None),
+        ({"rejected": 2}, "mend", f"tokenctl batch-import in/nov.{ID}.rejected.csv", UNDO),
+        ({"rejected": 2, "file_name": "-"}, "--reject-file", None, UNDO),
+        (REVERSAL, "nothing is left to do", None, UNDO),
+        (REVERSAL | {"refused": 1}, "takes back the rest", AGAIN, UNDO),
+        (REVERSAL | {"standing": "unfinished"}, "the same command", AGAIN, None),
+    ],
+)
+def test_the_way_on(given: dict[str, Any], words: str, command: str | None, undo: str | None) -> None:
+    found = report(**given)
+    assert words in found.next
+    assert (found.command, found.undo) == (command, undo)
+
+
+def test_the_command_has_the_options_that_make_the_batch_what_it_is() -> None:
+    found = report(standing="unfinished", file_name="my file.csv", options={"reason": "promo", "campaign": "spring"})
+    assert shlex.split(str(found.command)) == [
+        "tokenctl", "batch-import", "my file.csv", "--reason", "promo", "--campaign", "spring",
+    ]  # fmt: skip
+    found = report(**REVERSAL, standing="unfinished", options={"note": "it's $x", "ticket": "T1"})
+    assert shlex.split(str(found.command))[-4:] == ["--note", "it's $x", "--ticket", "T1"]
+
+
+@pytest.mark.parametrize("name", ["/", ".", "..", "", None, "-", "in/"])
+def test_a_file_name_that_is_none_breaks_nothing(name: str | None) -> None:
+    assert report(rejected=1, file_name=name).next
+
+
+def test_findings_are_asked_for_where_there_are_some() -> None:
+    assert report().findings == ()
+    assert [finding.line for finding in report(conflicting=1).findings] == [7]
+    assert [finding.line for finding in report(refused=1).findings] == [7]
+
+
+def test_an_unknown_batch_is_not_found() -> None:
+    with pytest.raises(NotFound, match=f"no batch {ID} in ledger env"):
+        batches.show(cast(Batches, Store(None)), ID, ledger_name="env")
+
+
+def test_a_list_says_whether_there_are_more() -> None:
+    store = cast(Batches, Store(None))
+    found, more = batches.newest(store, limit=4, standing=None)
+    assert (len(found), more) == (4, True)
+    found, more = batches.newest(store, limit=5, standing=None)
+    assert (len(found), more) == (5, False)
