@@ -106,6 +106,19 @@ def test_a_reversal_that_was_reversed_no_longer_undoes(each_db: LedgerDB, batche
     ]  # fmt: skip
 
 
+def test_a_reversal_that_is_only_looked_at_undoes_nothing(each_db: LedgerDB, batches: Batches) -> None:
+    client = Client(each_db)
+    client.run(ROWS)
+    client.die()
+    looking = Client(each_db, batch=UNDO)
+    assert looking.open_reversal(FIRST) == "open"
+    assert standing(batches)[0] == "done"
+    looking.seal()
+    looking.plan()
+    looking.begin()
+    assert standing(batches)[0] == "reversed"  # from here on it will be finished
+
+
 def test_the_newest_come_first_and_one_standing_can_be_asked_for(each_db: LedgerDB, batches: Batches) -> None:
     for n in range(3):
         client = Client(each_db, batch=f"{n}" * 12)

@@ -28,6 +28,13 @@ def test_less_than_two_numbers_are_no_line(numbers: list[int]) -> None:
     assert draw("B", numbers, width=100, encoding="utf-8") == ""
 
 
+def test_of_many_numbers_the_newest_is_always_drawn() -> None:
+    for many in (61, 100, 1000, 99_999):
+        assert len(line(list(range(many)))) == 60
+        assert line(list(range(many)))[-1] == "█"
+        assert line([0] * many + [1])[-2:] == "▁█"
+
+
 def test_what_never_changes_is_flat() -> None:
     assert line([7, 7, 7]) == "▁▁▁"
 
