@@ -236,7 +236,7 @@ def test_keys_and_jobs_warn_only_when_configured(cli: Cli, home: Path) -> None:
     cli.patch.setenv("GEMINI_API_KEYS_FILE", str(home / "keys.toml"))
     for form in ("tsv", "json", "nagios"):
         got = cli(*wanted[:3], "--format", form)
-        assert got.code == 1
+        assert got.code == 2
         assert "is open to other users (mode 0644)" in got.text
         assert CANARY not in got.text + got.err
 

@@ -204,5 +204,5 @@ def _check(ended: Ended[Check], settings: Settings, limit_s: float, *, over: boo
         if settings.database.kind == "embedded" and error.fault is Fault.CONNECT:
             hint = "tokenctl db start; other commands start it when they need it"
             return Check(name, "critical", "the embedded server does not run", hint)
-        return Check(name, "critical", error.detail, error.hint)
+        return Check(name, "critical", " ".join(error.detail.split()), error.hint)
     return Check(name, "unknown", f"unexpected {type(error).__name__}", "please report it")

@@ -141,7 +141,10 @@ def _existing(path: Path) -> Path:
 
 
 def _key_file(file: Path) -> Check:
-    """TOML with a [[key]] of `id`, `secret` and perhaps `project` for each; its text is never repeated."""
+    """TOML with a [[key]] of `id`, `secret` and perhaps `project` for each; its text is never repeated.
+
+    Whatever is wrong is critical, because keys are then refused.
+    """
     values: dict[str, Any] = {"file": str(file), "keys": None, "mode": None}
     try:
         found = file.stat()
@@ -155,13 +158,16 @@ def _key_file(file: Path) -> Check:
     problems: list[Problem] = []
     mode = stat.S_IMODE(found.st_mode)
     if mode & _OTHERS:
-        problems.append(("warning", f"{file} is open to other users (mode {mode:04o})"))
+        problems.append(("critical", f"{file} is open to other users (mode {mode:04o})"))
+    if found.st_uid != os.geteuid():
+        problems.append(("critical", f"{file} belongs to another user"))
     number, wrong = _count_keys(content)
     problems += [("critical", f"{file} {wrong}")] if wrong else []
     values |= {"keys": number, "mode": f"{mode:04o}"}
     gauges = (Gauge("keys", number),)
     facts = [f"{counted(number, 'key')}, mode {mode:04o}"]
-    return judged("keys", facts, problems, gauges=gauges, values=values, hint=f"chmod 600 {file}" if not wrong else "")
+    hint = f"chmod 600 {file}" if mode & _OTHERS else ""
+    return judged("keys", facts, problems, gauges=gauges, values=values, hint=hint)
 
 
 def _count_keys(content: str) -> tuple[int, str]:

@@ -126,7 +126,7 @@ def test_keys_in_a_file(tmp_path: Path) -> None:
 def test_a_file_of_keys_that_others_can_read(tmp_path: Path, mode: int) -> None:
     file = write(tmp_path, KEYS, mode)
     check = keys(file)
-    assert (check.state, check.detail) == ("warning", f"{file} is open to other users (mode {mode:04o})")
+    assert (check.state, check.detail) == ("critical", f"{file} is open to other users (mode {mode:04o})")
     assert check.hint == f"chmod 600 {file}"
 
 
@@ -147,6 +147,12 @@ def test_a_file_of_keys_that_cannot_be_used(tmp_path: Path, content: str | bytes
     check = keys(write(tmp_path, content))
     assert check.state == "critical"
     assert why in check.detail
+
+
+def test_a_file_of_keys_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path, KEYS)
+    monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid + 1)
+    assert (keys(file).state, keys(file).detail) == ("critical", f"{file} belongs to another user")
 
 
 def test_a_file_of_keys_that_is_none(tmp_path: Path) -> None:
