@@ -200,7 +200,7 @@ def test_no_row_deletes_a_file(folder: Path, tmp_path: Path, act: str, how: str)
     victim = tmp_path / "victim"
     victim.write_text("dear")
     name = str(victim) if how == "absolute" else "../../victim"
-    change(folder, "UPDATE Cache SET filename = ?, mode = 2", name)
+    change(folder, UPDATE.format("filename = ?, mode = 2"), name)
     cache = Cache(folder, clock=lambda: (time.time() + 200_000, 1e9))
     ticket = cache.ticket("n")
     cache.put("n", "user_1", 1, 1000.0, ticket=ticket)

@@ -144,3 +144,13 @@ def test_a_locked_file_is_waited_for_within_limits_and_left_alone(folder: Path, 
         with pytest.raises(Busy):
             cache.clear()
     assert len(run(folder)[0]) == len(NAMES)
+
+
+def test_a_transaction_that_cannot_begin_is_not_tried_for_ever(folder: Path) -> None:
+    """As after a signal between two statements; the test runs forever if nothing ends it."""
+    cache = Cache(folder)
+    assert cache.get("n", "user_1", max_age_s=1000.0) is not None
+    cache._store._sql("BEGIN")  # type: ignore[union-attr]  # noqa: SLF001 — nothing else leaves one open
+    cache.forget("n", "user_1")
+    cache.close()
+    assert run(folder)[1]
