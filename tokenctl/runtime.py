@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
     from tokenctl.operation import Operation
     from tokenctl.resilience.breaker import Breaker, Breakers
+    from tokenctl.resilience.cache import Cache
     from tokenctl.resilience.deadline import Deadline
     from tokenctl.resilience.events import Emit
     from tokenctl.resilience.ratelimit import RateLimiter
+    from tokenctl.services.balances import Reader
     from tokenctl.settings import Settings
     from tokenctl.statefile import StateFile
     from tokenctl.storage.batches import Batches
@@ -183,7 +185,40 @@ class Runtime:
         """The ledger's reads and single-user writes."""
         from tokenctl.storage.ledger import Ledger
 
-        return Ledger(self.database, request_id=self.operation.request_id, claimed_by=self.operation.claimed_by)
+        return Ledger(
+            self.database,
+            request_id=self.operation.request_id,
+            claimed_by=self.operation.claimed_by,
+            wrote=self._forget_balance,
+        )
+
+    @cached_property
+    def cache(self) -> Cache:
+        """What may be some seconds old."""
+        from tokenctl.resilience.cache import Cache
+
+        cache = Cache(self._settings.cache_dir, emit=self.emit)
+        self._closing.callback(cache.close)
+        return cache
+
+    @cached_property
+    def balances(self) -> Reader:
+        """Balances as they are shown, from the cache while young enough."""
+        from tokenctl.services.balances import Reader
+
+        return Reader(
+            ledger=lambda: self.ledger,
+            cache=self.cache,
+            identity=self._settings.database.identity,
+            ttl_s=self._settings.cache_ttl_s,
+            ledger_name=self._settings.profile,
+            metrics=self.metrics,
+        )
+
+    def _forget_balance(self, user_id: str | None) -> None:
+        from tokenctl.services import balances
+
+        balances.forget(self.cache, self._settings.database.identity, user_id)
 
     @cached_property
     def history(self) -> History:
@@ -208,6 +243,7 @@ class Runtime:
             batch_id,
             request_id=self.operation.request_id,
             claimed_by=self.operation.claimed_by,
+            wrote=lambda: self._forget_balance(None),
         )
         self._closing.callback(store.close)
         return store

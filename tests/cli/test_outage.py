@@ -78,15 +78,15 @@ def test_ignore_breaker_tries_all_the_same_and_a_reset_forgets(cli: Cli, down: D
     assert cli("balance", "u1", "--fresh", "--ignore-breaker").code == 69
     assert down.calls > reached
     (one,) = cli("breaker", "list", "--json").json["data"]
-    assert (one["state"], one["name"].startswith("db:")) == ("open", True)
+    assert (one["state"] in ("open", "half_open"), one["name"].startswith("db:")) == (True, True)
     assert cli("breaker", "reset", one["name"]).code == 0
     reached = down.calls
     assert cli("balance", "u1", "--fresh").code == 69
     assert down.calls > reached
 
 
-def test_eight_processes_leave_a_dead_server_alone(cli: Cli, down: Dead) -> None:
-    assert cli
+@pytest.mark.usefixtures("cli")
+def test_eight_processes_leave_a_dead_server_alone(down: Dead) -> None:
     loop = "import sys; from tokenctl.__main__ import main; [main(['balance', 'u1', '--fresh']) for _ in range(15)]"
     processes = [
         subprocess.Popen(

@@ -27,7 +27,7 @@ TABLE = {
     os.EX_NOINPUT: ["NoInput"],
     os.EX_NOUSER: ["UserNotFound"],
     os.EX_UNAVAILABLE: ["Unavailable"],
-    os.EX_SOFTWARE: ["Bug"],
+    os.EX_SOFTWARE: ["Bug", "Corrupted"],
     os.EX_CANTCREAT: ["CannotCreate"],
     os.EX_IOERR: ["OutputFailed"],
     os.EX_TEMPFAIL: ["TryLater"],

@@ -11,6 +11,7 @@ from tokenctl.cli import (
     batch_import,
     batches,
     breaker,
+    cache,
     db,
     explain,
     grant_bonus,
@@ -58,6 +59,7 @@ for module in (
     health,
     metrics,
     breaker,
+    cache,
     db,
 ):
     module.register(app)

@@ -11,6 +11,7 @@ from tokenctl.errors import BadData, NoInput
 
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
+    from tokenctl.services.balances import Balances
 
 
 def _balance(
@@ -19,6 +20,10 @@ def _balance(
         list[str],
         typer.Argument(metavar="USER… | -", help="User ids; - reads them from stdin, one a line.", show_default=False),
     ],
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ask the database, not the cache.")] = False,
+    allow_stale: Annotated[
+        bool, typer.Option("--allow-stale", help="With the database down, show what was last known.")
+    ] = False,
 ) -> None:
     """Show balances: tokens held by running jobs, and what can be spent now.
 
@@ -29,17 +34,32 @@ def _balance(
     cut -f1 tickets.tsv | tokenctl balance - | awk -F'\\t' '$4 < 100'
 
     Several users are read in one query. An unknown user ends with exit code 67 and the
-    nearest known ids; the known ones are shown all the same.
+    nearest known ids; the known ones are shown all the same. A number may be up to
+    cache.ttl_s seconds old (30 by default), and says so.
     """
     from tokenctl.cli import views
     from tokenctl.services import balances
 
     asked = _from_stdin() if users == ["-"] else [_checked(user, "USER") for user in users]
-    found = balances.read(run.runtime.ledger, asked, ledger_name=run.settings.profile)
+    found = run.runtime.balances.read(asked, fresh=fresh, allow_stale=allow_stale)
     if found.known or not found.unknown:
-        run.show(views.balances(found.known, single=len(users) == 1 and users != ["-"]))
+        oldest = max(found.ages_s.values(), default=None)
+        _warn_if_stale(run, found, oldest)
+        view = views.balances(found.known, single=len(users) == 1 and users != ["-"])
+        run.show(view, cached=oldest is not None, age_s=oldest, stale=found.stale is not None)
+        if oldest is not None and found.stale is None and run.output.form == "table":  # JSON has age_s
+            run.output.say(f"{balances.ago(oldest)} old, from the cache; --fresh asks the database")
     if found.unknown:
         raise found.unknown
+
+
+def _warn_if_stale(run: Run, found: Balances, oldest: float | None) -> None:
+    from tokenctl.services.balances import ago
+
+    if found.stale is not None and oldest is not None:
+        line = f"{found.stale.detail}; this is what was known {ago(oldest)} ago"
+        run.warnings.append(line)
+        run.output.warn(f"tokenctl: {line}")
 
 
 def _checked(user: str, where: str) -> str:

@@ -47,9 +47,19 @@ class PendingLane:
 class BatchStore:
     """One batch at work: opened, filled, planned, applied, closed."""
 
-    def __init__(self, database: Database, batch_id: str, *, request_id: str, claimed_by: str) -> None:
-        """Work on `batch_id` in the name of `claimed_by` and `request_id`."""
+    def __init__(
+        self,
+        database: Database,
+        batch_id: str,
+        *,
+        request_id: str,
+        claimed_by: str,
+        wrote: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Work on `batch_id` in the name of `claimed_by` and `request_id`; `wrote` hears when users were posted to."""
         self._database = database
+        self._wrote = wrote
+        self._posts = False
         self._batch = batch_id
         self._who = {"request_id": request_id, "claimed_by": claimed_by}
         self._workers = SideBySide(database, self._connect)
@@ -58,6 +68,9 @@ class BatchStore:
 
     def close(self) -> None:
         """Close all connections, and so give up the batch's lock."""
+        if self._posts:  # whole or in part
+            self._posts = False
+            self._wrote()
         self._workers.close()
         if self._control is not None:
             self._control.close()
@@ -180,6 +193,7 @@ class BatchStore:
 
     def begin(self) -> None:
         """From here on the batch is finished by whoever runs the same command."""
+        self._posts = True
         self._ask("SELECT tokenctl.import_begin_v1(%(batch)s)", {"batch": self._batch})
 
     def apply(self, lanes: Sequence[PendingLane], *, progress: Callable[[int], None]) -> None:

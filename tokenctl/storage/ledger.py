@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -27,9 +27,20 @@ _ALPHABET = string.ascii_letters + string.digits + "._:@-"
 class Ledger:
     """Reads and writes of the ledger, for one command."""
 
-    def __init__(self, database: Database, *, request_id: str, claimed_by: str) -> None:
-        """Write in the name of `claimed_by` (a claim; the database adds the role) and `request_id`."""
+    def __init__(
+        self,
+        database: Database,
+        *,
+        request_id: str,
+        claimed_by: str,
+        wrote: Callable[[str], None] = lambda _user: None,
+    ) -> None:
+        """Write in the name of `claimed_by` (a claim; the database adds the role) and `request_id`.
+
+        `wrote` hears of the user after each write, also of one whose outcome is unknown.
+        """
         self._database = database
+        self._wrote = wrote
         self._who = {"request_id": request_id, "claimed_by": claimed_by}
 
     def balances(self, users: Sequence[str]) -> dict[str, Balance]:
@@ -78,7 +89,10 @@ class Ledger:
 
     def _write(self, operation: str, statement: bytes, values: dict[str, Any]) -> Receipt:
         """One statement, one transaction. Its key makes it safe to send again after a lost answer."""
-        return self._database.write(operation, lambda c: self._post(c, statement, values), key=values["key"])
+        try:
+            return self._database.write(operation, lambda c: self._post(c, statement, values), key=values["key"])
+        finally:
+            self._wrote(values["user_id"])
 
     def _post(self, connection: Connection, statement: bytes, values: dict[str, Any]) -> Receipt:
         with connection.cursor(row_factory=class_row(Receipt)) as cursor:
