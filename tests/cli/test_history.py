@@ -323,8 +323,8 @@ def test_an_interrupt_is_the_pager_s_as_in_less(cli: Cli, tmp_path: Path) -> Non
     write(cli.db, "u1", [Row(1)] * 50)
     pager = tmp_path / "pager.py"
     pager.write_text(
-        "import signal, sys\n"
-        "signal.signal(signal.SIGINT, lambda *_: print('not I'))\n"
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, lambda *_: os.write(1, b'not I\\n'))\n"
         "lines = sys.stdin.read().count(chr(10))\n"
         "print('ready', flush=True)\n"
         "open('/dev/tty').readline()\n"
