@@ -51,6 +51,7 @@ def test_json_of_one_user_is_an_object_in_the_envelope(cli: Cli) -> None:
         "held": 0,
         "available": 500,
         "last_change": {"amount": 500, "reason": "goodwill"},
+        "age_s": None,
     }
     meta = document["meta"]
     assert re.fullmatch(r"[0-9a-f]{32}", meta["request_id"])

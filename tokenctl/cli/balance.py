@@ -45,10 +45,11 @@ def _balance(
     if found.known or not found.unknown:
         oldest = max(found.ages_s.values(), default=None)
         _warn_if_stale(run, found, oldest)
-        view = views.balances(found.known, single=len(users) == 1 and users != ["-"])
-        run.show(view, cached=oldest is not None, age_s=oldest, stale=found.stale is not None)
+        single = len(users) == 1 and users != ["-"]
+        run.show(views.balances(found.known, single=single, ages_s=found.ages_s), stale=found.stale is not None)
         if oldest is not None and found.stale is None and run.output.form == "table":  # JSON has age_s
-            run.output.say(f"{balances.ago(oldest)} old, from the cache; --fresh asks the database")
+            some = "" if single else f"{len(found.ages_s)} of {len(set(asked))} up to "
+            run.output.say(f"{some}{balances.ago(oldest)} old, from the cache; --fresh asks the database")
     if found.unknown:
         raise found.unknown
 

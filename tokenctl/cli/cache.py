@@ -2,60 +2,73 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
 from tokenctl.cli.command import StrictGroup, command
-from tokenctl.errors import ConfigError
+from tokenctl.errors import ConfigError, TryLater
 
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
     from tokenctl.output import Cell
 
+T = TypeVar("T")
+
 
 def _stats(run: Run) -> None:
-    """Show where the cache is and how much it holds; `tokenctl metrics` has its hits.
+    """Show where the cache is and how much it holds.
 
     \b
     tokenctl cache stats
     tokenctl cache stats --json
+
+    An entry is shown as it is while younger than cache.ttl_s, and later, for a day, when the
+    database is down and --allow-stale asks for it. `tokenctl metrics` has the hits.
     """
     from tokenctl.cli import views
     from tokenctl.resilience.cache import FORMAT
-    from tokenctl.statefile import StateUnusable
 
-    cache = run.runtime.cache
-    try:
-        stats = cache.stats()
-    except StateUnusable as error:
-        raise ConfigError(f"the cache cannot be used: {error}", hint="commands go on without it") from error
+    cache, ttl_s = run.runtime.cache, run.settings.cache_ttl_s
+    stats = _told(cache.stats)
     facts: dict[str, Cell] = {
         "directory": str(cache.directory),
         "format": FORMAT,
         "entries": stats.entries,
         "size_bytes": stats.size_bytes,
         "oldest_s": None if stats.oldest_s is None else round(stats.oldest_s),
-        "ttl_s": str(run.settings.cache_ttl_s),
+        "ttl_s": f"{ttl_s:g}",
     }
-    run.show(views.facts("tokenctl.cache_stats.v1", facts))
+    view = views.facts("tokenctl.cache_stats.v1", facts)
+    run.show(replace(view, data={**view.data, "ttl_s": ttl_s}))
 
 
 def _clear(run: Run) -> None:
-    """Forget everything that is kept; the next commands ask the database.
+    """Forget everything; the next commands ask the database.
 
     \b
     tokenctl cache clear
     """
     from tokenctl.cli import views
+
+    cleared = _told(run.runtime.cache.clear)
+    run.output.say(f"{cleared:,} entries cleared", mark="✓")
+    run.show(views.facts("tokenctl.cache_cleared.v1", {"cleared": cleared}))
+
+
+def _told(ask: Callable[[], T]) -> T:
+    """The cache's answer. Raises ConfigError or TryLater: other commands go on without it, these are about it."""
+    from tokenctl.resilience.cache import Busy
     from tokenctl.statefile import StateUnusable
 
     try:
-        cleared = run.runtime.cache.clear()
+        return ask()
+    except Busy as error:
+        raise TryLater(f"the cache cannot be used now: {error}", hint="commands go on without it") from error
     except StateUnusable as error:
         raise ConfigError(f"the cache cannot be used: {error}", hint="commands go on without it") from error
-    run.output.say(f"{cleared:,} entries cleared", mark="✓")
-    run.show(views.facts("tokenctl.cache_cleared.v1", {"cleared": cleared}))
 
 
 def register(app: typer.Typer) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenctl.models import Balance, Batch, ImportReport, Receipt
 from tokenctl.output import Cell, Column, Table, View
 
 
-def balances(found: Sequence[Balance], *, single: bool) -> View:
-    """One user as an object, several as a list."""
-    data = [_balance(item) for item in found]
+def balances(found: Sequence[Balance], *, single: bool, ages_s: Mapping[str, float]) -> View:
+    """One user as an object, several as a list; `ages_s` has those that are from the cache."""
+    data = [{**_balance(item), "age_s": _seconds(ages_s.get(item.user_id))} for item in found]
+    age_s = _seconds(max(ages_s.values(), default=None))
+    meta = {"cached": age_s is not None, "age_s": age_s}
     columns = (
         Column("USER"),
         Column("BALANCE", number=True),
@@ -32,12 +34,13 @@ def balances(found: Sequence[Balance], *, single: bool) -> View:
         for b in found
     ]
     if single:
-        return View("tokenctl.balance.v1", data[0], Table(columns, rows), value=str(found[0].balance))
+        return View("tokenctl.balance.v1", data[0], Table(columns, rows), value=str(found[0].balance), meta=meta)
     return View(
         "tokenctl.balances.v1",
         data,
         Table(columns, rows),
         value="\n".join(str(b.balance) for b in found) or None,
+        meta=meta,
     )
 
 
@@ -50,6 +53,10 @@ def _balance(item: Balance) -> dict[str, Any]:
         "available": item.available,
         "last_change": None if change is None else {"at": change.at, "amount": change.amount, "reason": change.reason},
     }
+
+
+def _seconds(age_s: float | None) -> float | None:
+    return None if age_s is None else round(age_s, 3)
 
 
 def receipt(schema: str, entry: Receipt, *, dry_run: bool = False) -> View:

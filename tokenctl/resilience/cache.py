@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import secrets
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -373,7 +373,7 @@ def _load(store: Store, name: str) -> dict[str, Any] | None:
 
 def _change(store: Store, namespace: str, *, epoch: str | None) -> dict[str, Any]:
     """Note that the namespace changed; without `epoch` a new one begins."""
-    state = {"epoch": epoch or secrets.token_hex(8), "last": secrets.token_hex(8)}
+    state = {"epoch": epoch or os.urandom(8).hex(), "last": os.urandom(8).hex()}
     store.set(namespace, _blob(namespace, **state), retry=True)
     return state
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tokenctl.storage.ledger import Ledger  # with its driver, 110 ms that a number from the cache does not cost
 
 NAMESPACE = "balance"
+#: For more users at once the database is asked, which is as quick, and they would push out everybody else.
+MANY = 1000
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,7 @@ class Reader:
         With the database down the last known numbers are shown if `allow_stale` says so and all
         of them are known; else its error is raised, and tells that they could be.
         """
-        names = {self._key(user): user for user in users}
-        young = {} if fresh else self.cache.get_many(NAMESPACE, names, max_age_s=self.ttl_s)
-        hits = {names[key]: hit for key, hit in young.items()}
+        hits = {} if fresh or len(users) > MANY else self._young(users)
         missing = [user for user in dict.fromkeys(users) if user not in hits]
         stale: TokenctlError | None = None
         asked: dict[str, Balance] = {}
@@ -69,7 +69,7 @@ class Reader:
             except (Unavailable, TimedOut) as error:
                 hits |= self._last_known(missing, error, allow_stale=allow_stale)
                 stale = error
-        found = {**{user: _balance(hit.value) for user, hit in hits.items()}, **asked}
+        found = {**{user: hit.value for user, hit in hits.items()}, **asked}
         self._count("cache" if stale is None else "stale", len(hits))
         self._count("db", len(asked))
         for balance in asked.values():
@@ -84,22 +84,31 @@ class Reader:
 
     def _ask(self, users: Sequence[str]) -> dict[str, Balance]:
         """Ask the ledger, and keep what it says for the next runs."""
-        ticket = self.cache.ticket(NAMESPACE) if self.ttl_s > 0 else None
+        ticket = self.cache.ticket(NAMESPACE) if self.ttl_s > 0 and len(users) <= MANY else None
         found = self.ledger().balances(users)
         self.cache.put_many(
             NAMESPACE, {self._key(user): _stored(one) for user, one in found.items()}, self.ttl_s, ticket=ticket
         )
         return found
 
+    def _young(self, users: Sequence[str]) -> dict[str, Hit]:
+        keys = dict.fromkeys(map(self._key, users))
+        return self._by_user(self.cache.get_many(NAMESPACE, keys, max_age_s=self.ttl_s))
+
     def _last_known(self, users: Sequence[str], error: TokenctlError, *, allow_stale: bool) -> dict[str, Hit]:
-        kept = {} if self.ttl_s <= 0 else self.cache.get_stale(NAMESPACE, [self._key(user) for user in users])
+        kept = {} if self.ttl_s <= 0 else self._by_user(self.cache.get_stale(NAMESPACE, map(self._key, users)))
         if len(kept) < len(users):
             raise error
         if not allow_stale:
             oldest = max(hit.age_s for hit in kept.values())
             error.hint = f"{error.hint}\nwhat was known {ago(oldest)} ago: --allow-stale shows it".strip()
             raise error
-        return {user: kept[self._key(user)] for user in users}
+        return kept
+
+    def _by_user(self, hits: Mapping[str, Hit]) -> dict[str, Hit]:
+        """The hits by user, with balances as values; what is none, as another version may keep it, is not there."""
+        read = {key.removeprefix(self._key("")): Hit(_balance(hit.value), hit.age_s) for key, hit in hits.items()}
+        return {user: hit for user, hit in read.items() if hit.value is not None}
 
     def _key(self, user: str) -> str:
         return f"{self.identity}:{user}"
@@ -140,7 +149,11 @@ def _stored(balance: Balance) -> dict[str, Any]:
     return {**asdict(balance), "last_change": kept}
 
 
-def _balance(value: dict[str, Any]) -> Balance:
-    change = value["last_change"]
-    made = None if change is None else Change(datetime.fromisoformat(change["at"]), change["amount"], change["reason"])
-    return Balance(**{**value, "last_change": made})
+def _balance(value: Any) -> Balance | None:
+    """The balance that `_stored` made this of; None for anything else."""
+    try:
+        change = value["last_change"]
+        made = None if change is None else Change(**{**change, "at": datetime.fromisoformat(change["at"])})
+        return Balance(**{**value, "last_change": made})
+    except (KeyError, TypeError, ValueError):
+        return None
