@@ -11,6 +11,9 @@ from tokenctl.errors import ConfigError
 
 _POSITIVE = "a whole number above zero"
 _SECONDS = "a number of seconds above zero"
+_ADDRESS = "an https address, or an http one of 127.0.0.1 or localhost"
+_MODEL = "a model's name"
+_VERSION = "a version such as v1beta"
 _KEYS: dict[str, str] = {
     "profile": "a text",
     "timeout": _SECONDS,
@@ -24,6 +27,10 @@ _KEYS: dict[str, str] = {
     "rate_limits.*.limit": "a whole number, 0 for no limit",
     "rate_limits.*.window_s": _SECONDS,
     "log.file": "a text",
+    "gemini.keys_file": "a text",
+    "gemini.base_url": _ADDRESS,
+    "gemini.api_version": _VERSION,
+    "generate.model": _MODEL,
     "log.level": "one of debug, info, warning, error",
     "log.max_bytes": _POSITIVE,
     "profiles.*.database": "a text",
@@ -31,6 +38,14 @@ _KEYS: dict[str, str] = {
 }
 _LEVELS = ("debug", "info", "warning", "error")
 _REASON = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+# What goes into an address that a key is sent to; no name or password can stand in it.
+_PATTERNS = {
+    _ADDRESS: re.compile(
+        r"(https://[A-Za-z0-9.-]+|http://(127\.0\.0\.1|localhost))(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?"
+    ),
+    _MODEL: re.compile(r"[a-z0-9][a-z0-9._-]{0,63}"),
+    _VERSION: re.compile(r"v[0-9][a-z0-9]{0,15}"),
+}
 
 
 def read(path: Path, *, required: bool) -> dict[str, Any]:
@@ -86,6 +101,7 @@ def _judge(key: str, value: Any, values: dict[str, Any]) -> str | None:
         near = difflib.get_close_matches(pattern, _KEYS, 1, 0.7)
         return f"unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")
     good = {
+        **{what: isinstance(value, str) and bool(like.fullmatch(value)) for what, like in _PATTERNS.items()},
         "a text": isinstance(value, str) and value != "",
         "true or false": isinstance(value, bool),
         _POSITIVE: type(value) is int and 0 < value < 10**15,

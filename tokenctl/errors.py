@@ -63,6 +63,18 @@ class InsufficientTokens(Refused):
     code = "insufficient-tokens"
 
 
+class ContentRefused(Refused):
+    """Gemini refuses the content"""
+
+    code = "content-refused"
+
+
+class NoImage(Refused):
+    """Gemini made no image"""
+
+    code = "no-image"
+
+
 class BalanceTooLarge(Refused):
     """The balance would pass the largest number that JSON can carry"""
 
@@ -185,6 +197,12 @@ class GatewayUnavailable(Unavailable):
     """The Pushgateway does not take the metrics"""
 
     code = "gateway-unavailable"
+
+
+class GeminiUnavailable(Unavailable):
+    """Gemini does not answer"""
+
+    code = "gemini-unavailable"
 
 
 class Bug(TokenctlError):

@@ -75,10 +75,13 @@ class Health:
 
 @dataclass(frozen=True)
 class Gemini:
-    """Gemini's keys: a file of them, else one from the environment, which must not be printed."""
+    """Gemini's keys: a file of them, else one from the environment, never to be printed; where it is; which model."""
 
     keys_file: Path | None = None
     key: str | None = field(repr=False, default=None)
+    base_url: str = "https://generativelanguage.googleapis.com"
+    api_version: str = "v1beta"
+    model: str = "gemini-3-pro-image"
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,7 @@ def load(environ: Mapping[str, str], flags: Flags) -> Settings:
         log=_log(env, values),
         cache_ttl_s=float(values.get("cache.ttl_s", 30)),
         health=Health(values.get("health.expect_keys", False), values.get("health.import_max_age_s")),
-        gemini=Gemini(Path(keys) if (keys := env.get("GEMINI_API_KEYS_FILE")) else None, env.get("GEMINI_API_KEY")),
+        gemini=_gemini(env, values),
         rate_limits=_rate_limits(values),
         data_dir=data_dir,
         state_dir=_own_dir(env, ("STATE_DIRECTORY",)) or _xdg(env, "XDG_STATE_HOME", ".local/state") / "tokenctl",
@@ -304,6 +307,17 @@ def _format(env: Mapping[str, str], flags: Flags) -> tuple[str | None, str]:
         return None, "default"  # a wish for every command; one that lacks the format prints as it would without
     wrong = UsageError if origin == "flag" else ConfigError
     raise wrong(f"'{form}' ({origin}) is not a format of this command", hint=f"one of {', '.join(flags.formats)}")
+
+
+def _gemini(env: Mapping[str, str], values: Mapping[str, Any]) -> Gemini:
+    default, keys_file = Gemini(), env.get("GEMINI_API_KEYS_FILE", values.get("gemini.keys_file"))
+    return Gemini(
+        keys_file=Path(keys_file) if keys_file else None,
+        key=env.get("GEMINI_API_KEY"),
+        base_url=values.get("gemini.base_url", default.base_url),
+        api_version=values.get("gemini.api_version", default.api_version),
+        model=values.get("generate.model", default.model),
+    )
 
 
 def _log(env: Mapping[str, str], values: Mapping[str, Any]) -> Log:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -23,6 +24,7 @@ FUNCTION_LINES = 70
 HEAVY = {
     "diskcache",
     "google",
+    "httpx2",
     "prometheus_client",
     "psycopg",
     "pydantic",
@@ -99,3 +101,15 @@ def test_start_up_imports_nothing_heavy(option: str, unwanted: set[str]) -> None
     imported = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
     assert "tokenctl" in imported
     assert imported & unwanted == set()
+
+
+@pytest.mark.parametrize("line", ["keys list", "keys disable env", "health --check keys,breakers,state"])
+def test_what_only_looks_at_keys_does_not_load_their_library(line: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "tokenctl", *line.split()],
+        capture_output=True, text=True, timeout=60, check=False,  # a machine may be unhealthy
+        env={**os.environ, "GEMINI_API_KEY": "a-key-that-opens-nothing"},
+    )  # fmt: skip
+    imported = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
+    assert "tokenctl.settings" in imported
+    assert imported & {"google", "google.genai", "httpx2"} == set()

@@ -34,6 +34,11 @@ LISTED = frozenset(
         # of the mechanisms' events
         "policy", "fault", "attempt", "wait_s", "breaker", "state", "action", "allowed", "namespace", "result",
         "what", "why", "query", "outcome", "duration_s",
+        # of a call to Gemini; never the prompt, and of what Gemini says only its own words for a result
+        "model", "model_version", "quality", "key", "project", "response_id", "http_status", "reason", "finish",
+        "sent_bytes", "image_bytes", "width", "height", "output_tokens",
+        # of a verified ledger
+        "scope", "findings", "rules", "users", "entries", "seal_no", "head",
         # of an error, and of a library's warning
         "error", "message", "sqlstate", "traceback", "library",
     )

@@ -13,7 +13,8 @@ import re
 INSTEAD = "[hidden]"
 #: Shorter secrets are words of everyday use: taking them out would destroy every line, and tell them.
 _SHORTEST = 4
-_KEYS = r"(?:ssl)?password|oauth_client_secret|scram_(?:client|server)_key"
+# libpq's names for a secret, and those that people take for them.
+_KEYS = r"\w*pass?w\w*|\w*secret|scram_\w*key"
 _NAMED = rf"(?i)\b(?:{_KEYS})\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s\\]|\\.)*))"
 # The second goes to the last @ that could end the password, for people who do not encode one.
 _IN_URI = (r"://[^:/@]*:([^/]*?)@", r"://[^:/@]*:(\S*)@")

@@ -343,6 +343,7 @@ def test_how_much_an_error_may_say(stage: Stage) -> None:
 def test_a_library_may_warn_and_its_values_stay_out(stage: Stage) -> None:
     stage.begin(level="info")
     driver = logging.getLogger("driver")
+    driver.setLevel(logging.DEBUG)  # as some libraries do
     driver.warning("ignored on %s: %s", "S3CRET", "DETAIL: Key (user_id)=(u1)")
     driver.info("connected")
     driver.error(ValueError("S3CRET"))

@@ -40,6 +40,8 @@ def forgetful() -> Iterator[None]:
         ("host=h oauth_client_secret=S3CRET", "S3CRET"),
         ("host=h scram_client_key=S3CRET", "S3CRET"),
         ("pASSWORD=S3CRET nonsense", "S3CRET"),
+        ("host=h pasword=S3CRET", "S3CRET"),
+        ("host=h passwd=S3CRET", "S3CRET"),
         ("dbname=postgresql://u:S3CRET@h/x", "S3CRET"),
     ],
 )

@@ -1,0 +1,105 @@
+"""What a person asks for, judged before anything is held, imported or sent.
+
+Every mistake is told at once, with its place. A prompt is never repeated in one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from tokenctl.clients import images
+from tokenctl.clients.generation import ASPECT_RATIOS, QUALITIES, InputImage, Quality, Request
+from tokenctl.errors import BadData, NoInput, TokenctlError, UsageError
+
+FEWEST_IMAGES, MOST_IMAGES = 3, 10
+LONGEST_PROMPT = 20_000
+
+# Line ends and tabs belong to a text; other control characters come from a file that is none, and half
+# characters from one that is no UTF-8.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_SENTENCES = {
+    "prompt": f"must be a text of 1 to {LONGEST_PROMPT:,} characters, without control characters",
+    "quality": f"must be one of {', '.join(QUALITIES)}",
+    "aspect_ratio": f"must be one of {', '.join(ASPECT_RATIOS)}",
+    "images": f"must be {FEWEST_IMAGES} to {MOST_IMAGES} files",
+}
+
+
+def _text(prompt: str) -> str:
+    if not prompt.strip() or _UNPRINTABLE.search(prompt):
+        raise ValueError
+    return prompt
+
+
+def _listed(ratio: str) -> str:
+    if ratio not in ASPECT_RATIOS:
+        raise ValueError
+    return ratio
+
+
+class _Asked(BaseModel):
+    """What the command line says, before any file is looked at."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    prompt: Annotated[str, Field(max_length=LONGEST_PROMPT), AfterValidator(_text)]
+    quality: Quality
+    aspect_ratio: Annotated[str, AfterValidator(_listed)] | None
+    images: Annotated[list[Path], Field(min_length=FEWEST_IMAGES, max_length=MOST_IMAGES)]
+
+
+def judge(*, model: str, prompt: str, paths: Sequence[Path], quality: str, aspect_ratio: str | None = None) -> Request:
+    """The request, if it is one that can be sent.
+
+    Raises UsageError (what is asked for), BadData (what a file holds) or NoInput (a file that cannot
+    be read): the first of these that fits, naming every mistake of all three.
+    """
+    asked: dict[str, object] = {
+        "prompt": prompt, "quality": quality, "aspect_ratio": aspect_ratio, "images": list(paths)
+    }  # fmt: skip
+    judged, mistakes = _files(paths[:MOST_IMAGES])  # to look at a thousand files would help nobody
+    try:
+        _Asked.model_validate(asked)
+    except ValidationError as error:
+        wrong = dict.fromkeys(str(one["loc"][0]) for one in error.errors(include_input=False, include_context=False))
+        mistakes = [(UsageError, f"{name.replace('_', ' ')}: {_told(name, len(paths))}") for name in wrong] + mistakes
+    if mistakes:
+        raise _all(mistakes)
+    return Request(model, prompt, tuple(judged), QUALITIES[QUALITIES.index(quality)], aspect_ratio)
+
+
+_Mistake = tuple[type[TokenctlError], str]
+
+
+def _files(paths: Sequence[Path]) -> tuple[list[InputImage], list[_Mistake]]:
+    good: list[InputImage] = []
+    mistakes: list[_Mistake] = []
+    for number, path in enumerate(paths, 1):
+        place = f"image {number} ({path})"
+        try:
+            good.append(images.judge(path))
+        except images.NotAnImage as error:
+            mistakes.append((BadData, f"{place} {error}"))
+        except OSError as error:
+            mistakes.append((NoInput, f"{place}: {error.strerror}"))
+    total = sum(image.size_bytes for image in good)
+    if total > images.MAX_BYTES:
+        too_much = f"the images have {total:,} bytes together; at most {images.MAX_BYTES:,} can be sent"
+        mistakes.append((BadData, too_much))
+    return good, mistakes
+
+
+def _told(name: str, images_given: int) -> str:
+    return _SENTENCES[name] + (f", not {images_given}" if name == "images" else "")
+
+
+def _all(mistakes: Sequence[_Mistake]) -> TokenctlError:
+    """One error of the gravest class, with a line for each mistake."""
+    gravest = next(kind for kind in (UsageError, BadData, NoInput) if any(kind is found for found, _ in mistakes))
+    heading = [f"{len(mistakes)} mistakes; nothing was sent"] if len(mistakes) > 1 else []
+    return gravest("\n".join([*heading, *(text for _, text in mistakes)]), mistakes=len(mistakes))
