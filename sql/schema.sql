@@ -38,6 +38,39 @@ CREATE SCHEMA tokenctl_staging;
 ALTER SCHEMA tokenctl_staging OWNER TO tokenctl_owner;
 
 --
+-- Name: generation_v1; Type: TYPE; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TYPE tokenctl.generation_v1 AS (
+	outcome text,
+	user_id text,
+	generation_id text,
+	state text,
+	amount bigint,
+	balance bigint,
+	available bigint,
+	missing bigint,
+	expires_at timestamp with time zone,
+	attempts integer,
+	lease_until timestamp with time zone,
+	captured_seq bigint,
+	quality text,
+	model text,
+	aspect_ratio text,
+	price_version text,
+	input_sha256 text,
+	image_sha256 text,
+	image_bytes bigint,
+	width integer,
+	height integer,
+	idempotency_key text,
+	created_at timestamp with time zone
+);
+
+
+ALTER TYPE tokenctl.generation_v1 OWNER TO tokenctl_owner;
+
+--
 -- Name: receipt_v1; Type: TYPE; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -137,6 +170,251 @@ $$;
 
 
 ALTER FUNCTION tokenctl.effective_reversal(p_user_id text, p_seq bigint) OWNER TO tokenctl_owner;
+
+--
+-- Name: generation_capture_v1(text, text, text, bigint, integer, integer, text, text, jsonb, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.generation_capture_v1(p_user_id text, p_generation_id text, p_image_sha256 text, p_image_bytes bigint, p_width integer, p_height integer, p_response_id text, p_model_version text, p_usage jsonb, p_request_id text, p_claimed_by text) RETURNS tokenctl.generation_v1
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '10s'
+    AS $$
+DECLARE
+  answer  tokenctl.generation_v1;
+  receipt tokenctl.receipt_v1;
+BEGIN
+  PERFORM FROM tokenctl.token_accounts a WHERE a.user_id = p_user_id FOR NO KEY UPDATE;
+  answer := tokenctl.generation_row(p_user_id, p_generation_id, NULL);
+  IF NOT tokenctl.may_generate() THEN
+    answer.outcome := 'not_allowed';
+  END IF;
+  IF answer.outcome <> 'open' THEN
+    RETURN answer;
+  END IF;
+  -- Settled first, so that this hold's own tokens are available to its payment.
+  UPDATE tokenctl.token_holds h SET state = 'released', settled_at = clock_timestamp()
+  WHERE h.user_id = p_user_id AND h.hold_id = p_generation_id;
+  receipt := tokenctl.post_one(p_user_id, 'generation', -answer.amount, 'generation', NULL, NULL, NULL,
+    'generation:' || p_generation_id, NULL, p_request_id, p_claimed_by, false);
+  IF receipt.outcome NOT IN ('applied', 'replayed') THEN
+    -- Past its deadline, and the tokens went elsewhere meanwhile: not paid, and on record.
+    UPDATE tokenctl.generations g SET released_why = receipt.outcome, lease_by = NULL, lease_until = NULL
+    WHERE g.user_id = p_user_id AND g.generation_id = p_generation_id;
+    PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'capture', receipt.outcome, p_user_id,
+      jsonb_build_object('generation', p_generation_id, 'amount', answer.amount, 'missing', receipt.missing));
+    answer := tokenctl.generation_row(p_user_id, p_generation_id, receipt.outcome);
+    answer.missing := receipt.missing;
+    RETURN answer;
+  END IF;
+  UPDATE tokenctl.token_holds h SET state = 'captured', settled_at = clock_timestamp(), captured_seq = receipt.seq
+  WHERE h.user_id = p_user_id AND h.hold_id = p_generation_id;
+  UPDATE tokenctl.generations g
+  SET image_sha256 = p_image_sha256, image_bytes = p_image_bytes, width = p_width, height = p_height, response_id = p_response_id,
+    model_version = p_model_version, usage = p_usage, lease_by = NULL, lease_until = NULL
+  WHERE g.user_id = p_user_id AND g.generation_id = p_generation_id;
+  RETURN tokenctl.generation_row(p_user_id, p_generation_id, NULL);
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.generation_capture_v1(p_user_id text, p_generation_id text, p_image_sha256 text, p_image_bytes bigint, p_width integer, p_height integer, p_response_id text, p_model_version text, p_usage jsonb, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
+
+--
+-- Name: generation_claim_v1(text, text, integer, integer, integer, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.generation_claim_v1(p_user_id text, p_generation_id text, p_lease_s integer, p_hold_s integer, p_max_attempts integer, p_request_id text) RETURNS tokenctl.generation_v1
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '10s'
+    AS $$
+DECLARE
+  answer tokenctl.generation_v1;
+  made   tokenctl.generations;
+  v_now  timestamptz;
+BEGIN
+  PERFORM FROM tokenctl.token_accounts a WHERE a.user_id = p_user_id FOR NO KEY UPDATE;
+  v_now := clock_timestamp();
+  answer := tokenctl.generation_row(p_user_id, p_generation_id, NULL);
+  IF NOT tokenctl.may_generate() THEN
+    answer.outcome := 'not_allowed';
+  ELSIF answer.outcome = 'open' THEN
+    SELECT * INTO made FROM tokenctl.generations g WHERE g.user_id = p_user_id AND g.generation_id = p_generation_id;
+    answer.outcome := CASE
+      WHEN answer.expires_at <= v_now THEN 'expired'
+      WHEN made.lease_until > v_now AND made.lease_by <> p_request_id THEN 'busy'
+      WHEN made.attempts >= p_max_attempts THEN 'exhausted'
+      ELSE 'claimed' END;
+  END IF;
+  IF answer.outcome <> 'claimed' THEN
+    RETURN answer;
+  END IF;
+  UPDATE tokenctl.generations g SET attempts = g.attempts + 1, lease_by = p_request_id, lease_until = v_now + p_lease_s * interval '1 s'
+  WHERE g.user_id = p_user_id AND g.generation_id = p_generation_id;
+  UPDATE tokenctl.token_holds h SET expires_at = greatest(h.expires_at, v_now + p_hold_s * interval '1 s')
+  WHERE h.user_id = p_user_id AND h.hold_id = p_generation_id;
+  RETURN tokenctl.generation_row(p_user_id, p_generation_id, 'claimed');
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.generation_claim_v1(p_user_id text, p_generation_id text, p_lease_s integer, p_hold_s integer, p_max_attempts integer, p_request_id text) OWNER TO tokenctl_owner;
+
+--
+-- Name: generation_open_v1(text, text, bigint, integer, text, text, text, text, text, text, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.generation_open_v1(p_user_id text, p_generation_id text, p_amount bigint, p_hold_s integer, p_key text, p_model text, p_quality text, p_aspect_ratio text, p_price_version text, p_input_sha256 text, p_request_id text, p_claimed_by text) RETURNS tokenctl.generation_v1
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '10s'
+    AS $$
+DECLARE
+  account tokenctl.token_accounts;
+  hold    tokenctl.token_holds;
+  made    tokenctl.generations;
+  answer  tokenctl.generation_v1;
+  v_now   timestamptz;
+BEGIN
+  answer.user_id := p_user_id;
+  answer.generation_id := p_generation_id;
+  answer.amount := p_amount;
+  IF NOT tokenctl.may_generate() THEN
+    answer.outcome := 'not_allowed';
+    PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'generate', answer.outcome, p_user_id, '{}');
+    RETURN answer;
+  END IF;
+  SELECT * INTO account FROM tokenctl.token_accounts a WHERE a.user_id = p_user_id FOR NO KEY UPDATE;
+  IF NOT FOUND THEN
+    answer.outcome := 'unknown_user';
+    RETURN answer;
+  END IF;
+  v_now := clock_timestamp();
+  SELECT * INTO hold FROM tokenctl.token_holds h WHERE h.user_id = p_user_id AND h.idempotency_key = p_key;
+  IF FOUND THEN
+    SELECT * INTO made FROM tokenctl.generations g WHERE g.user_id = p_user_id AND g.generation_id = hold.hold_id;
+    IF made.generation_id IS NULL OR (hold.amount, made.model, made.quality, made.aspect_ratio, made.price_version, made.input_sha256)
+      IS DISTINCT FROM (p_amount, p_model, p_quality, p_aspect_ratio, p_price_version, p_input_sha256)
+    THEN
+      RETURN tokenctl.generation_row(p_user_id, hold.hold_id, 'conflict');
+    END IF;
+    IF hold.state = 'captured' OR hold.state = 'open' AND hold.expires_at > v_now THEN
+      RETURN tokenctl.generation_row(p_user_id, hold.hold_id, NULL);
+    END IF;
+  END IF;
+  answer.balance := account.balance;
+  answer.available := account.balance - tokenctl.held_tokens(p_user_id);
+  IF answer.available < p_amount THEN
+    answer.outcome := 'insufficient';
+    answer.missing := p_amount - answer.available;
+    PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'generate', answer.outcome, p_user_id,
+      jsonb_build_object('amount', p_amount, 'missing', answer.missing, 'key', p_key));
+    RETURN answer;
+  END IF;
+  IF hold.hold_id IS NULL THEN
+    INSERT INTO tokenctl.token_holds (user_id, hold_id, amount, expires_at, purpose, idempotency_key, operator, claimed_by, request_id)
+    VALUES (p_user_id, p_generation_id, p_amount, v_now + p_hold_s * interval '1 s', 'generation', p_key, session_user, p_claimed_by, p_request_id);
+    INSERT INTO tokenctl.generations (user_id, generation_id, model, quality, aspect_ratio, price_version, input_sha256)
+    VALUES (p_user_id, p_generation_id, p_model, p_quality, p_aspect_ratio, p_price_version, p_input_sha256);
+  ELSE
+    UPDATE tokenctl.token_holds h SET state = 'open', settled_at = NULL, expires_at = v_now + p_hold_s * interval '1 s',
+      operator = session_user, claimed_by = p_claimed_by, request_id = p_request_id
+    WHERE h.user_id = p_user_id AND h.hold_id = hold.hold_id;
+    UPDATE tokenctl.generations g SET attempts = 0, lease_by = NULL, lease_until = NULL, released_why = NULL
+    WHERE g.user_id = p_user_id AND g.generation_id = hold.hold_id;
+  END IF;
+  RETURN tokenctl.generation_row(p_user_id, coalesce(hold.hold_id, p_generation_id), 'held');
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.generation_open_v1(p_user_id text, p_generation_id text, p_amount bigint, p_hold_s integer, p_key text, p_model text, p_quality text, p_aspect_ratio text, p_price_version text, p_input_sha256 text, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
+
+--
+-- Name: generation_release_v1(text, text, text, boolean, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_request_id text, p_claimed_by text) RETURNS tokenctl.generation_v1
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '10s'
+    AS $$
+DECLARE
+  answer tokenctl.generation_v1;
+  made   tokenctl.generations;
+BEGIN
+  PERFORM FROM tokenctl.token_accounts a WHERE a.user_id = p_user_id FOR NO KEY UPDATE;
+  answer := tokenctl.generation_row(p_user_id, p_generation_id, NULL);
+  SELECT * INTO made FROM tokenctl.generations g WHERE g.user_id = p_user_id AND g.generation_id = p_generation_id;
+  IF NOT tokenctl.may_generate() THEN
+    answer.outcome := 'not_allowed';
+  ELSIF answer.outcome = 'open' AND NOT p_force AND made.lease_until > clock_timestamp() AND made.lease_by <> p_request_id THEN
+    answer.outcome := 'busy';
+  END IF;
+  IF answer.outcome <> 'open' THEN
+    RETURN answer;
+  END IF;
+  UPDATE tokenctl.token_holds h SET state = 'released', settled_at = clock_timestamp()
+  WHERE h.user_id = p_user_id AND h.hold_id = p_generation_id;
+  UPDATE tokenctl.generations g SET released_why = left(p_why, 100), lease_by = NULL, lease_until = NULL
+  WHERE g.user_id = p_user_id AND g.generation_id = p_generation_id;
+  IF p_force THEN
+    PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'release', 'released', p_user_id, jsonb_build_object('generation', p_generation_id, 'why', p_why));
+  END IF;
+  RETURN tokenctl.generation_row(p_user_id, p_generation_id, NULL);
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
+
+--
+-- Name: generation_row(text, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.generation_row(p_user_id text, p_generation_id text, p_outcome text) RETURNS tokenctl.generation_v1
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  answer tokenctl.generation_v1;
+BEGIN
+  SELECT coalesce(p_outcome, h.state), g.user_id, g.generation_id, h.state, h.amount, a.balance,
+    a.balance - tokenctl.held_tokens(g.user_id), NULL, h.expires_at, g.attempts, g.lease_until, h.captured_seq, g.quality, g.model,
+    g.aspect_ratio, g.price_version, g.input_sha256, g.image_sha256, g.image_bytes, g.width, g.height, h.idempotency_key, g.created_at
+  INTO answer
+  FROM tokenctl.generations g
+  JOIN tokenctl.token_holds h ON h.user_id = g.user_id AND h.hold_id = g.generation_id
+  JOIN tokenctl.token_accounts a ON a.user_id = g.user_id
+  WHERE g.user_id = p_user_id AND g.generation_id = p_generation_id;
+  IF NOT FOUND THEN
+    answer.outcome := 'unknown_generation';
+    answer.user_id := p_user_id;
+    answer.generation_id := p_generation_id;
+  END IF;
+  RETURN answer;
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.generation_row(p_user_id text, p_generation_id text, p_outcome text) OWNER TO tokenctl_owner;
+
+--
+-- Name: generation_v1(text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.generation_v1(p_user_id text, p_generation_id text) RETURNS tokenctl.generation_v1
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  RETURN tokenctl.generation_row(p_user_id, p_generation_id, NULL);
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.generation_v1(p_user_id text, p_generation_id text) OWNER TO tokenctl_owner;
 
 --
 -- Name: grant_key_v1(text, bigint, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
@@ -634,6 +912,22 @@ $$;
 ALTER FUNCTION tokenctl.import_seal_v1(p_batch text) OWNER TO tokenctl_owner;
 
 --
+-- Name: may_generate(); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.may_generate() RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  RETURN pg_has_role(session_user, 'tokenctl_support', 'MEMBER') OR pg_has_role(session_user, 'tokenctl_batch', 'MEMBER');
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.may_generate() OWNER TO tokenctl_owner;
+
+--
 -- Name: may_post(text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -1100,6 +1394,146 @@ $$;
 ALTER FUNCTION tokenctl.reversible() OWNER TO tokenctl_owner;
 
 --
+-- Name: seal_lock_v1(); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.seal_lock_v1() RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  RETURN pg_try_advisory_xact_lock(hashtextextended('tokenctl seal', 0));
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.seal_lock_v1() OWNER TO tokenctl_owner;
+
+--
+-- Name: seals; Type: TABLE; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TABLE tokenctl.seals (
+    seal_no bigint NOT NULL,
+    previous text COLLATE pg_catalog."C",
+    head text NOT NULL COLLATE pg_catalog."C",
+    content text NOT NULL COLLATE pg_catalog."C",
+    users bigint NOT NULL,
+    entries bigint NOT NULL,
+    tokens numeric(38,0) NOT NULL,
+    sealed_at timestamp with time zone NOT NULL,
+    operator text NOT NULL COLLATE pg_catalog."C",
+    claimed_by text NOT NULL COLLATE pg_catalog."C",
+    request_id text NOT NULL COLLATE pg_catalog."C",
+    CONSTRAINT seal_chained CHECK (((seal_no >= 1) AND ((seal_no = 1) = (previous IS NULL)))),
+    CONSTRAINT seal_hashes_form CHECK (((head ~ '^[0-9a-f]{64}$'::text) AND (previous ~ '^[0-9a-f]{64}$'::text) AND (content ~ '^[0-9a-f]{64}$'::text)))
+);
+
+
+ALTER TABLE tokenctl.seals OWNER TO tokenctl_owner;
+
+--
+-- Name: seal_ranges(tokenctl.seals); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.seal_ranges(seal tokenctl.seals) RETURNS tokenctl.seals
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+BEGIN
+  FOR part IN 0 .. tokenctl.partition_count() - 1 LOOP
+    EXECUTE format($sql$
+      INSERT INTO tokenctl.%3$I (user_id, first_seq, last_seq, seal_no, tokens, rows_sha256)
+      SELECT c.user_id, r.first_seq, r.last_seq, $1, r.tokens, r.rows_sha256
+      FROM (
+        SELECT a.user_id, coalesce(s.last_seq, 0) AS sealed FROM tokenctl.%1$I a
+        LEFT JOIN LATERAL (SELECT last_seq FROM tokenctl.%3$I WHERE user_id = a.user_id ORDER BY last_seq DESC LIMIT 1) s ON true
+        WHERE a.last_seq > coalesce(s.last_seq, 0)) c
+      CROSS JOIN LATERAL (
+        SELECT min(t.seq) AS first_seq, max(t.seq) AS last_seq, sum(t.amount) AS tokens,
+          sha256(string_agg(sha256(convert_to(
+            'row1:' || length(t.user_id) || ':' || t.user_id || t.seq || ';' || t.amount || ';' || t.balance_after || ';'
+            || (extract(epoch FROM t.created_at) * 1000000)::bigint || ';' || coalesce(t.reverses_seq || ';', '-')
+            || length(t.kind) || ':' || t.kind || length(t.reason) || ':' || t.reason
+            || coalesce(length(t.ticket) || ':' || t.ticket, '-') || coalesce(length(t.campaign) || ':' || t.campaign, '-')
+            || length(t.operator) || ':' || t.operator || length(t.claimed_by) || ':' || t.claimed_by
+            || length(t.request_id) || ':' || t.request_id || length(t.idempotency_key) || ':' || t.idempotency_key
+            || coalesce(length(t.batch_id) || ':' || t.batch_id, '-') || coalesce(length(t.note) || ':' || t.note, '-'),
+            'UTF8')), ''::bytea ORDER BY t.seq)) AS rows_sha256
+        FROM tokenctl.%2$I t WHERE t.user_id = c.user_id AND t.seq > c.sealed
+        GROUP BY (t.seq - 1) / 1000000) r $sql$,
+      'token_accounts_' || part, 'token_transactions_' || part, 'sealed_ranges_' || part)
+    USING seal.seal_no;
+  END LOOP;
+  SELECT encode(sha256(string_agg(p.page_sha256, ''::bytea ORDER BY p.page)), 'hex'), coalesce(sum(p.users), 0),
+    coalesce(sum(p.entries), 0), coalesce(sum(p.tokens), 0)
+  INTO seal.content, seal.users, seal.entries, seal.tokens
+  FROM (
+    SELECT r.page, sha256(string_agg(r.rows_sha256, ''::bytea ORDER BY r.user_id COLLATE "C", r.last_seq)) AS page_sha256,
+      count(*) FILTER (WHERE r.is_first) AS users, sum(r.last_seq - r.first_seq + 1) AS entries, sum(r.tokens) AS tokens
+    FROM (
+      SELECT i.*, (row_number() OVER run - 1) / 1000000 AS page, lag(i.user_id) OVER run IS DISTINCT FROM i.user_id AS is_first
+      FROM tokenctl.sealed_ranges i WHERE i.seal_no = seal.seal_no
+      WINDOW run AS (ORDER BY i.user_id COLLATE "C", i.last_seq)) r
+    GROUP BY r.page) p;
+  RETURN seal;
+END
+$_$;
+
+
+ALTER FUNCTION tokenctl.seal_ranges(seal tokenctl.seals) OWNER TO tokenctl_owner;
+
+--
+-- Name: seal_v1(text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.seal_v1(p_request_id text, p_claimed_by text) RETURNS tokenctl.seals
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET work_mem TO '64MB'
+    AS $$
+DECLARE
+  last  tokenctl.seals;
+  seal  tokenctl.seals;
+BEGIN
+  IF current_setting('transaction_isolation') NOT IN ('repeatable read', 'serializable') THEN
+    RAISE EXCEPTION 'a seal is made of one snapshot: BEGIN ISOLATION LEVEL REPEATABLE READ' USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+  IF NOT tokenctl.seal_lock_v1() THEN
+    RAISE EXCEPTION 'somebody else is sealing' USING ERRCODE = 'lock_not_available';
+  END IF;
+  SELECT * INTO last FROM tokenctl.seals s ORDER BY s.seal_no DESC LIMIT 1;
+  seal.seal_no := coalesce(last.seal_no, 0) + 1;
+  seal.previous := last.head;
+  BEGIN
+    seal := tokenctl.seal_ranges(seal);
+    IF seal.entries = 0 THEN
+      RETURN last;
+    END IF;
+    seal.sealed_at := clock_timestamp();
+    seal.operator := session_user;
+    seal.claimed_by := p_claimed_by;
+    seal.request_id := p_request_id;
+    seal.head := encode(sha256(convert_to(
+      'seal1:' || coalesce(seal.previous, '-') || ';' || seal.seal_no || ';' || seal.content || ';'
+      || seal.users || ';' || seal.entries || ';' || seal.tokens || ';' || (extract(epoch FROM seal.sealed_at) * 1000000)::bigint || ';'
+      || length(seal.operator) || ':' || seal.operator || length(seal.claimed_by) || ':' || seal.claimed_by
+      || length(seal.request_id) || ':' || seal.request_id, 'UTF8')), 'hex');
+    INSERT INTO tokenctl.seals SELECT seal.*;
+  EXCEPTION WHEN unique_violation THEN
+    -- Somebody sealed between our snapshot and our lock; theirs stands.
+    RAISE EXCEPTION 'somebody else sealed meanwhile' USING ERRCODE = 'lock_not_available';
+  END;
+  PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'seal', 'sealed', seal.seal_no::text,
+    jsonb_build_object('head', seal.head, 'users', seal.users, 'entries', seal.entries));
+  RETURN seal;
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.seal_v1(p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
+
+--
 -- Name: slice_of(integer); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -1250,6 +1684,41 @@ ALTER TABLE tokenctl.audit_log ALTER COLUMN audit_id ADD GENERATED ALWAYS AS IDE
 
 
 --
+-- Name: generations; Type: TABLE; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TABLE tokenctl.generations (
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    generation_id text NOT NULL COLLATE pg_catalog."C",
+    model text NOT NULL COLLATE pg_catalog."C",
+    quality text NOT NULL COLLATE pg_catalog."C",
+    aspect_ratio text COLLATE pg_catalog."C",
+    price_version text NOT NULL COLLATE pg_catalog."C",
+    input_sha256 text NOT NULL COLLATE pg_catalog."C",
+    attempts integer DEFAULT 0 NOT NULL,
+    lease_by text COLLATE pg_catalog."C",
+    lease_until timestamp with time zone,
+    response_id text,
+    model_version text,
+    usage jsonb,
+    image_sha256 text COLLATE pg_catalog."C",
+    image_bytes bigint,
+    width integer,
+    height integer,
+    released_why text COLLATE pg_catalog."C",
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT attempts_range CHECK ((attempts >= 0)),
+    CONSTRAINT generation_id_form CHECK ((generation_id ~ '^[0-9a-f]{12}$'::text)),
+    CONSTRAINT input_sha256_form CHECK ((input_sha256 ~ '^[0-9a-f]{64}$'::text)),
+    CONSTRAINT lease_paired CHECK (((lease_by IS NULL) = (lease_until IS NULL))),
+    CONSTRAINT quality_known CHECK ((quality = ANY (ARRAY['1K'::text, '2K'::text, '4K'::text])))
+)
+PARTITION BY HASH (user_id);
+
+
+ALTER TABLE tokenctl.generations OWNER TO tokenctl_owner;
+
+--
 -- Name: schema_functions; Type: TABLE; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -1276,6 +1745,25 @@ CREATE TABLE tokenctl.schema_migrations (
 
 
 ALTER TABLE tokenctl.schema_migrations OWNER TO tokenctl_owner;
+
+--
+-- Name: sealed_ranges; Type: TABLE; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TABLE tokenctl.sealed_ranges (
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    first_seq bigint NOT NULL,
+    last_seq bigint NOT NULL,
+    seal_no bigint NOT NULL,
+    tokens bigint NOT NULL,
+    rows_sha256 bytea NOT NULL,
+    CONSTRAINT sealed_range_runs CHECK (((first_seq >= 1) AND (first_seq <= last_seq))),
+    CONSTRAINT sealed_rows_sha256 CHECK ((octet_length(rows_sha256) = 32))
+)
+PARTITION BY HASH (user_id);
+
+
+ALTER TABLE tokenctl.sealed_ranges OWNER TO tokenctl_owner;
 
 --
 -- Name: token_accounts; Type: TABLE; Schema: tokenctl; Owner: tokenctl_owner
@@ -1347,6 +1835,14 @@ ALTER TABLE ONLY tokenctl.audit_log
 
 
 --
+-- Name: generations generations_pkey; Type: CONSTRAINT; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+ALTER TABLE ONLY tokenctl.generations
+    ADD CONSTRAINT generations_pkey PRIMARY KEY (user_id, generation_id);
+
+
+--
 -- Name: token_holds hold_key_once; Type: CONSTRAINT; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -1395,6 +1891,38 @@ ALTER TABLE ONLY tokenctl.schema_migrations
 
 
 --
+-- Name: sealed_ranges sealed_ranges_pkey; Type: CONSTRAINT; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+ALTER TABLE ONLY tokenctl.sealed_ranges
+    ADD CONSTRAINT sealed_ranges_pkey PRIMARY KEY (user_id, last_seq);
+
+
+--
+-- Name: seals seals_head_key; Type: CONSTRAINT; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+ALTER TABLE ONLY tokenctl.seals
+    ADD CONSTRAINT seals_head_key UNIQUE (head);
+
+
+--
+-- Name: seals seals_pkey; Type: CONSTRAINT; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+ALTER TABLE ONLY tokenctl.seals
+    ADD CONSTRAINT seals_pkey PRIMARY KEY (seal_no);
+
+
+--
+-- Name: seals seals_previous_key; Type: CONSTRAINT; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+ALTER TABLE ONLY tokenctl.seals
+    ADD CONSTRAINT seals_previous_key UNIQUE (previous);
+
+
+--
 -- Name: token_accounts token_accounts_pkey; Type: CONSTRAINT; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -1440,12 +1968,37 @@ CREATE UNIQUE INDEX reversed_once ON ONLY tokenctl.token_transactions USING btre
 
 
 --
+-- Name: sealed_ranges_seal_no; Type: INDEX; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE INDEX sealed_ranges_seal_no ON ONLY tokenctl.sealed_ranges USING btree (seal_no);
+
+
+--
 -- Name: audit_log append_only; Type: TRIGGER; Schema: tokenctl; Owner: tokenctl_owner
 --
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON tokenctl.audit_log FOR EACH ROW EXECUTE FUNCTION tokenctl.refuse_change();
 
 ALTER TABLE tokenctl.audit_log ENABLE ALWAYS TRIGGER append_only;
+
+
+--
+-- Name: sealed_ranges append_only; Type: TRIGGER; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON tokenctl.sealed_ranges FOR EACH ROW EXECUTE FUNCTION tokenctl.refuse_change();
+
+ALTER TABLE tokenctl.sealed_ranges ENABLE ALWAYS TRIGGER append_only;
+
+
+--
+-- Name: seals append_only; Type: TRIGGER; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON tokenctl.seals FOR EACH ROW EXECUTE FUNCTION tokenctl.refuse_change();
+
+ALTER TABLE tokenctl.seals ENABLE ALWAYS TRIGGER append_only;
 
 
 --
@@ -1476,6 +2029,24 @@ ALTER TABLE tokenctl.audit_log ENABLE ALWAYS TRIGGER never_truncated;
 
 
 --
+-- Name: sealed_ranges never_truncated; Type: TRIGGER; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TRIGGER never_truncated BEFORE TRUNCATE ON tokenctl.sealed_ranges FOR EACH STATEMENT EXECUTE FUNCTION tokenctl.refuse_change();
+
+ALTER TABLE tokenctl.sealed_ranges ENABLE ALWAYS TRIGGER never_truncated;
+
+
+--
+-- Name: seals never_truncated; Type: TRIGGER; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TRIGGER never_truncated BEFORE TRUNCATE ON tokenctl.seals FOR EACH STATEMENT EXECUTE FUNCTION tokenctl.refuse_change();
+
+ALTER TABLE tokenctl.seals ENABLE ALWAYS TRIGGER never_truncated;
+
+
+--
 -- Name: token_accounts never_truncated; Type: TRIGGER; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -1491,6 +2062,14 @@ ALTER TABLE tokenctl.token_accounts ENABLE ALWAYS TRIGGER never_truncated;
 CREATE TRIGGER never_truncated BEFORE TRUNCATE ON tokenctl.token_transactions FOR EACH STATEMENT EXECUTE FUNCTION tokenctl.refuse_change();
 
 ALTER TABLE tokenctl.token_transactions ENABLE ALWAYS TRIGGER never_truncated;
+
+
+--
+-- Name: generations generation_hold; Type: FK CONSTRAINT; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+ALTER TABLE tokenctl.generations
+    ADD CONSTRAINT generation_hold FOREIGN KEY (user_id, generation_id) REFERENCES tokenctl.token_holds(user_id, hold_id);
 
 
 --
@@ -1543,6 +2122,57 @@ REVOKE ALL ON FUNCTION tokenctl.batch_is_reversed(p_batch text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tokenctl.effective_reversal(p_user_id text, p_seq bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION tokenctl.effective_reversal(p_user_id text, p_seq bigint) TO tokenctl_reader;
+
+
+--
+-- Name: FUNCTION generation_capture_v1(p_user_id text, p_generation_id text, p_image_sha256 text, p_image_bytes bigint, p_width integer, p_height integer, p_response_id text, p_model_version text, p_usage jsonb, p_request_id text, p_claimed_by text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.generation_capture_v1(p_user_id text, p_generation_id text, p_image_sha256 text, p_image_bytes bigint, p_width integer, p_height integer, p_response_id text, p_model_version text, p_usage jsonb, p_request_id text, p_claimed_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.generation_capture_v1(p_user_id text, p_generation_id text, p_image_sha256 text, p_image_bytes bigint, p_width integer, p_height integer, p_response_id text, p_model_version text, p_usage jsonb, p_request_id text, p_claimed_by text) TO tokenctl_support;
+GRANT ALL ON FUNCTION tokenctl.generation_capture_v1(p_user_id text, p_generation_id text, p_image_sha256 text, p_image_bytes bigint, p_width integer, p_height integer, p_response_id text, p_model_version text, p_usage jsonb, p_request_id text, p_claimed_by text) TO tokenctl_batch;
+
+
+--
+-- Name: FUNCTION generation_claim_v1(p_user_id text, p_generation_id text, p_lease_s integer, p_hold_s integer, p_max_attempts integer, p_request_id text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.generation_claim_v1(p_user_id text, p_generation_id text, p_lease_s integer, p_hold_s integer, p_max_attempts integer, p_request_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.generation_claim_v1(p_user_id text, p_generation_id text, p_lease_s integer, p_hold_s integer, p_max_attempts integer, p_request_id text) TO tokenctl_support;
+GRANT ALL ON FUNCTION tokenctl.generation_claim_v1(p_user_id text, p_generation_id text, p_lease_s integer, p_hold_s integer, p_max_attempts integer, p_request_id text) TO tokenctl_batch;
+
+
+--
+-- Name: FUNCTION generation_open_v1(p_user_id text, p_generation_id text, p_amount bigint, p_hold_s integer, p_key text, p_model text, p_quality text, p_aspect_ratio text, p_price_version text, p_input_sha256 text, p_request_id text, p_claimed_by text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.generation_open_v1(p_user_id text, p_generation_id text, p_amount bigint, p_hold_s integer, p_key text, p_model text, p_quality text, p_aspect_ratio text, p_price_version text, p_input_sha256 text, p_request_id text, p_claimed_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.generation_open_v1(p_user_id text, p_generation_id text, p_amount bigint, p_hold_s integer, p_key text, p_model text, p_quality text, p_aspect_ratio text, p_price_version text, p_input_sha256 text, p_request_id text, p_claimed_by text) TO tokenctl_support;
+GRANT ALL ON FUNCTION tokenctl.generation_open_v1(p_user_id text, p_generation_id text, p_amount bigint, p_hold_s integer, p_key text, p_model text, p_quality text, p_aspect_ratio text, p_price_version text, p_input_sha256 text, p_request_id text, p_claimed_by text) TO tokenctl_batch;
+
+
+--
+-- Name: FUNCTION generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_request_id text, p_claimed_by text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_request_id text, p_claimed_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_request_id text, p_claimed_by text) TO tokenctl_support;
+GRANT ALL ON FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_request_id text, p_claimed_by text) TO tokenctl_batch;
+
+
+--
+-- Name: FUNCTION generation_row(p_user_id text, p_generation_id text, p_outcome text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.generation_row(p_user_id text, p_generation_id text, p_outcome text) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION generation_v1(p_user_id text, p_generation_id text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.generation_v1(p_user_id text, p_generation_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.generation_v1(p_user_id text, p_generation_id text) TO tokenctl_reader;
 
 
 --
@@ -1663,6 +2293,13 @@ GRANT ALL ON FUNCTION tokenctl.import_seal_v1(p_batch text) TO tokenctl_batch;
 
 
 --
+-- Name: FUNCTION may_generate(); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.may_generate() FROM PUBLIC;
+
+
+--
 -- Name: FUNCTION may_post(p_kind text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -1762,6 +2399,36 @@ REVOKE ALL ON FUNCTION tokenctl.reversible() FROM PUBLIC;
 
 
 --
+-- Name: FUNCTION seal_lock_v1(); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.seal_lock_v1() FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.seal_lock_v1() TO tokenctl_admin;
+
+
+--
+-- Name: TABLE seals; Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+GRANT SELECT ON TABLE tokenctl.seals TO tokenctl_reader;
+
+
+--
+-- Name: FUNCTION seal_ranges(seal tokenctl.seals); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.seal_ranges(seal tokenctl.seals) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION seal_v1(p_request_id text, p_claimed_by text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.seal_v1(p_request_id text, p_claimed_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.seal_v1(p_request_id text, p_claimed_by text) TO tokenctl_admin;
+
+
+--
 -- Name: FUNCTION slice_of(p_slices integer); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -1811,6 +2478,13 @@ GRANT SELECT ON TABLE tokenctl.audit_log TO tokenctl_admin;
 
 
 --
+-- Name: TABLE generations; Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+GRANT SELECT ON TABLE tokenctl.generations TO tokenctl_reader;
+
+
+--
 -- Name: TABLE schema_functions; Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -1822,6 +2496,13 @@ GRANT SELECT ON TABLE tokenctl.schema_functions TO tokenctl_reader;
 --
 
 GRANT SELECT ON TABLE tokenctl.schema_migrations TO tokenctl_reader;
+
+
+--
+-- Name: TABLE sealed_ranges; Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+GRANT SELECT ON TABLE tokenctl.sealed_ranges TO tokenctl_reader;
 
 
 --

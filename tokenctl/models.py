@@ -315,3 +315,72 @@ class BatchStanding(Batch):
     reversed_by: str | None
     staged: int
     posted: int
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A paid job as the ledger has it; `outcome` as in sql/functions/100_generations.sql, amounts in tokens."""
+
+    outcome: str
+    user_id: str
+    generation_id: str
+    state: str | None
+    amount: int | None
+    balance: int | None
+    available: int | None
+    missing: int | None
+    expires_at: datetime | None
+    attempts: int | None
+    lease_until: datetime | None
+    captured_seq: int | None
+    quality: str | None
+    model: str | None
+    aspect_ratio: str | None
+    price_version: str | None
+    input_sha256: str | None
+    image_sha256: str | None
+    image_bytes: int | None
+    width: int | None
+    height: int | None
+    idempotency_key: str | None
+    created_at: datetime | None
+
+    @property
+    def transaction(self) -> str | None:
+        """The name of its payment, USER:SEQ."""
+        return None if self.captured_seq is None else f"{self.user_id}:{self.captured_seq}"
+
+
+@dataclass(frozen=True)
+class Paid:
+    """What an image is paid for; size in bytes, width and height in pixels."""
+
+    image_sha256: str
+    image_bytes: int
+    width: int
+    height: int
+    response_id: str | None
+    model_version: str | None
+    usage: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Tokens promised to a job; `is_past` when its deadline is over by the database's clock."""
+
+    user_id: str
+    hold_id: str
+    amount: int
+    state: str
+    expires_at: datetime
+    is_past: bool
+    purpose: str
+    idempotency_key: str
+    captured_seq: int | None
+    operator: str
+    claimed_by: str
+    created_at: datetime
+    settled_at: datetime | None
+    attempts: int | None
+    lease_until: datetime | None
+    released_why: str | None

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tokenctl.clients.gemini import Gemini
+    from tokenctl.clients.generator import Generator
+    from tokenctl.clients.keyring import Keyring
     from tokenctl.operation import Operation
     from tokenctl.resilience.breaker import Breaker, Breakers
     from tokenctl.resilience.cache import Cache
@@ -25,8 +28,10 @@ if TYPE_CHECKING:
     from tokenctl.storage.batches import Batches
     from tokenctl.storage.database import Connection, Database
     from tokenctl.storage.embedded import EmbeddedServer
+    from tokenctl.storage.generations import GenerationStore
     from tokenctl.storage.history import History
     from tokenctl.storage.imports import BatchStore
+    from tokenctl.storage.inspection import Inspection
     from tokenctl.storage.ledger import Ledger
     from tokenctl.telemetry.metrics import Metrics
 
@@ -38,9 +43,10 @@ _TIMEOUTS_S = {
     "explain": 30.0,
     "batches list": 10.0,
     "batches show": 10.0,
+    "keys test": 60.0,
 }
 #: The same for each step of a command that may take as long as its data is large.
-_STEP_TIMEOUTS_S = {"batch-import": 600.0, "reverse": 600.0, "history": 30.0}
+_STEP_TIMEOUTS_S = {"batch-import": 600.0, "reverse": 600.0, "history": 30.0, "verify": 600.0}
 
 
 class Runtime:
@@ -129,6 +135,41 @@ class Runtime:
 
         name = f"db:{self._settings.database.identity[:8]}"
         return self.breakers.breaker(name, f"the database of {self._settings.profile}", BreakerPolicy())
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """Gemini's keys, and what this machine knows of them."""
+        from tokenctl import statefile
+        from tokenctl.clients import keyfile, keymarks
+        from tokenctl.clients.keyring import Keyring
+
+        gemini = self._settings.gemini
+        marks = statefile.StateFile(self._settings.state_dir / "keys.db", keymarks.SCHEMA)
+        return Keyring(
+            keyfile.load(gemini.keys_file, gemini.key),
+            breakers=self.breakers,
+            marks=keymarks.KeyMarks(marks, emit=self.emit),
+            state=self.state,
+            clock=statefile.monotonic,
+            boot_id=statefile.boot_id(),
+            emit=self.emit,
+        )
+
+    @cached_property
+    def generator(self) -> Generator:
+        """Images from Gemini; the library is loaded with the first call."""
+        from tokenctl.clients.generator import Generator
+
+        gemini = self._settings.gemini
+
+        def connect() -> Gemini:
+            from tokenctl.clients.gemini import Gemini  # half a second
+
+            return Gemini(gemini.base_url, gemini.api_version)
+
+        generator = Generator(connect, self.keyring, breakers=self.breakers, metrics=self.metrics, emit=self.emit)
+        self._closing.callback(generator.close)
+        return generator
 
     @cached_property
     def deadline(self) -> Deadline:
@@ -233,6 +274,26 @@ class Runtime:
         from tokenctl.storage.batches import Batches
 
         return Batches(self.database)
+
+    @cached_property
+    def inspection(self) -> Inspection:
+        """One look at the whole ledger; closed with the runtime at the latest."""
+        from tokenctl.storage.inspection import Inspection
+
+        inspection = Inspection(
+            self.database, request_id=self.operation.request_id, claimed_by=self.operation.claimed_by
+        )
+        self._closing.callback(inspection.close)
+        return inspection
+
+    @cached_property
+    def generations(self) -> GenerationStore:
+        """The ledger's side of paid jobs."""
+        from tokenctl.storage.generations import GenerationStore
+
+        return GenerationStore(
+            self.database, request_id=self.operation.request_id, claimed_by=self.operation.claimed_by
+        )
 
     def batch_store(self, batch_id: str) -> BatchStore:
         """One batch at work; closed with the runtime at the latest."""

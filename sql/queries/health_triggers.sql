@@ -11,6 +11,8 @@ SELECT coalesce(t.name, w.root) AS table_name, w.trigger,
 FROM (VALUES
   ('token_transactions', 'append_only', 27), ('token_transactions', 'never_truncated', 34),
   ('token_accounts', 'never_deleted', 11), ('token_accounts', 'never_truncated', 34),
+  ('sealed_ranges', 'append_only', 27), ('sealed_ranges', 'never_truncated', 34),
+  ('seals', 'append_only', 27), ('seals', 'never_truncated', 34),
   ('audit_log', 'append_only', 27), ('audit_log', 'never_truncated', 34)) AS w(root, trigger, type)
 LEFT JOIN (
   SELECT c.oid, c.relname::text AS name, coalesce(p.relname, c.relname) AS root

@@ -139,7 +139,7 @@ def test_an_older_schema_names_the_command(cli: Cli) -> None:
 
 
 def test_a_newer_schema_names_the_remedy(cli: Cli) -> None:
-    cli.db.rows("UPDATE tokenctl.schema_migrations SET version = version + 1")
+    cli.db.rows("UPDATE tokenctl.schema_migrations SET version = version + 1000")
     got = cli("balance", "u1")
     assert got.code == 78
     assert "install a newer tokenctl" in got.err

@@ -14,6 +14,7 @@ import typer
 from tests.pg import LedgerDB
 from tokenctl.__main__ import main
 from tokenctl.cli.app import app
+from tokenctl.storage import migrations
 
 ROOT = Path(__file__).parents[2]
 BLOCKS: list[str] = re.findall(r"^```(?:\w*)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
@@ -69,7 +70,9 @@ def test_a_database_of_ones_own(ledger_db: LedgerDB, home: Path) -> None:
     script = _block("export TOKENCTL_DATABASE_URL").replace(TEST_DATABASE, f"'{ledger_db.conninfo('postgres')}'")
     done = _shell(script, home)
     assert done.returncode == 0, done.stderr
-    assert ledger_db.rows("SELECT max(version) FROM tokenctl.schema_migrations") == [(1,)]
+    assert ledger_db.rows("SELECT max(version) FROM tokenctl.schema_migrations") == [
+        (len(migrations.migration_files()),)
+    ]
 
 
 def test_every_command_in_the_table_exists() -> None:

@@ -42,6 +42,7 @@ VALUES = {
     "transaction": "u1:1",
     "batch": "0123456789ab",
     "key": "env",
+    "hold_id": "0123456789ab",
 }
 MORE = {"reverse": ["u1:1"], "breaker reset": ["--all"]}
 UNTOLD = "untold"

@@ -17,9 +17,12 @@ from tokenctl.cli import (
     grant_bonus,
     health,
     history,
+    holds,
+    keys,
     metrics,
     reverse,
     show,
+    verify,
 )
 from tokenctl.cli.command import StrictGroup
 
@@ -56,10 +59,13 @@ for module in (
     batch_import,
     batches,
     reverse,
+    holds,
+    verify,
     health,
     metrics,
     breaker,
     cache,
+    keys,
     db,
 ):
     module.register(app)

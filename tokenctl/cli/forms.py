@@ -85,6 +85,20 @@ def batch(text: str) -> str:
     return text
 
 
+def head(text: str) -> str:
+    """A seal's head: 64 hex digits."""
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise ValueError(f"{shown(text)} is no head of a seal; heads are 64 of 0-9 a-f, as verify --seal prints them")
+    return text
+
+
+def hold(text: str) -> str:
+    """A hold's id, which is that of its generation: 12 hex digits."""
+    if not re.fullmatch(r"[0-9a-f]{12}", text):
+        raise ValueError(f"{shown(text)} is no hold; holds are named by 12 of 0-9 a-f")
+    return text
+
+
 def seconds(text: str) -> float:
     """A time in seconds above zero, to the millisecond."""
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text) or float(text) <= 0:

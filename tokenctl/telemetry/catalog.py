@@ -90,6 +90,13 @@ BATCH_LAST_RUN = _gauge("batch_last_run_timestamp_seconds", "When the job last e
 BATCH_LAST_DURATION = _gauge("batch_last_duration_seconds", "How long the job's last run took.", "job")
 BATCH_ROWS = _gauge("batch_rows", "Rows of the job's last run, by what became of them.", "job", "result")
 
+# What `verify` found last, by scope: all, or since-last (users with entries since the last seal).
+VERIFY_FINDINGS = _gauge("verify_findings", "Findings of the last verify; zero when all is well.", "scope")
+VERIFY_LAST_SUCCESS = _gauge(
+    "verify_last_success_timestamp_seconds", "When verify last found nothing, in Unix time.", "scope"
+)
+VERIFY_ROWS = _counter("verify_rows", "Entries that verify looked at.", "scope")
+
 BUILD_INFO = _gauge("build_info", "Always 1; the label says which tokenctl this is.", "version")
 METRICS_DROPPED = _counter(
     "metrics_dropped",

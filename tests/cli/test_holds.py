@@ -1,0 +1,71 @@
+"""`tokenctl holds`: what is promised, released by hand, tidied up."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.running import Cli
+from tests.integration.test_generations import ID, OTHER, capture, claim, opened
+from tests.pg import post
+
+
+@pytest.fixture
+def held(cli: Cli) -> Cli:
+    """u1 has 100 tokens and a hold of 40 that a job is working on."""
+    support = cli.db.connect("support1")
+    post(support, "u1", 100, key="opening")
+    opened(support)
+    claim(support)
+    return cli
+
+
+def test_open_holds_are_listed(held: Cli) -> None:
+    assert [row[:4] + row[5:] for row in held("holds", "list").lines] == [
+        ["u1", ID, "40", "open", "1", "support1", "k1"]
+    ]
+    (one,) = held("holds", "list", "u1", "--json").json["data"]
+    assert (one["hold_id"], one["amount"], one["state"], one["is_past"]) == (ID, 40, "open", False)
+    assert held("holds", "list", "u2").out == b""
+    assert held("holds", "list", "--limit", "0").out == b""
+    capture(held.db.connect("support1"))
+    assert held("holds", "list").out == b""
+    assert held("holds", "list", "--all").lines[0][3] == "captured"
+
+
+def test_a_hold_is_released_by_hand_once(held: Cli) -> None:
+    asked = ("holds", "release", "u1", ID, "--reason", "stuck")
+    assert held(*asked).code == 2  # nobody can answer
+    got = held(*asked, "--yes", "--json")
+    assert (got.code, got.json["data"]["state"], got.json["data"]["available"]) == (0, "released", 100)
+    assert held.db.rows("SELECT released_why FROM tokenctl.generations") == [("stuck",)]
+    assert held.db.rows("SELECT action, outcome, arguments ->> 'why' FROM tokenctl.audit_log") == [
+        ("release", "released", "stuck")
+    ]
+    assert held(*asked, "--yes").code == 1
+    assert held("holds", "release", "u1", OTHER, "--reason", "stuck", "--yes").code == 1
+    held.db.check()
+
+
+def test_what_was_paid_is_not_released(held: Cli) -> None:
+    capture(held.db.connect("support1"))
+    got = held("holds", "release", "u1", ID, "--reason", "stuck", "--yes")
+    assert (got.code, "tokenctl reverse u1:2" in got.err) == (1, True)
+
+
+def test_a_reader_releases_nothing(held: Cli) -> None:
+    held.login("reader1")
+    assert held("holds", "list").code == 0
+    assert held("holds", "release", "u1", ID, "--reason", "stuck", "--yes").code == 77
+
+
+def test_reconcile_releases_what_is_past_and_nothing_else(held: Cli) -> None:
+    support = held.db.connect("support1")
+    opened(support, id=OTHER, key="k2", amount=10)
+    assert held("holds", "reconcile").out == b""
+    held.db.rows("UPDATE tokenctl.token_holds SET expires_at = now() - interval '1 s' WHERE hold_id = %s", OTHER)
+    assert [row[:2] for row in held("holds", "reconcile", "-n").lines] == [["u1", OTHER]]
+    assert held.db.rows("SELECT count(*) FROM tokenctl.token_holds WHERE state = 'open'") == [(2,)]
+    assert [row[:2] for row in held("holds", "reconcile").lines] == [["u1", OTHER]]
+    assert held.db.rows("SELECT hold_id FROM tokenctl.token_holds WHERE state = 'open'") == [(ID,)]
+    assert held("holds", "reconcile").out == b""
+    held.db.check()
