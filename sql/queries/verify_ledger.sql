@@ -93,6 +93,11 @@ findings AS MATERIALIZED (
       OR (h.state = 'open') <> (h.settled_at IS NULL))) AS f(rule, holds)
   WHERE f.holds
   UNION ALL
+  -- Only the capture of a hold posts such an entry.
+  SELECT 'paid-without-hold', t.user_id, t.seq, jsonb_build_object('amount', t.amount)
+  FROM (SELECT user_id, seq, amount FROM {entries} WHERE kind = 'generation' AND reverses_seq IS NULL AND {only}) t
+  WHERE NOT EXISTS (SELECT FROM held h WHERE h.user_id = t.user_id AND h.captured_seq = t.seq)
+  UNION ALL
   -- By the clock of now and not of the snapshot: whoever spent what a hold had held found
   -- it past its deadline, and by now it is so even more.
   SELECT CASE WHEN b.user_id IS NULL OR b.is_orphan THEN 'hold-of-nobody' ELSE 'held-too-much' END, o.user_id, NULL,

@@ -142,12 +142,28 @@ BROKEN: dict[str, Broken] = {
     ),
     "a captured hold without its entry": (
         ("UPDATE @H SET captured_seq = 7 WHERE hold_id = 'done'",),
-        {("hold-captured", "u1")},
+        {("hold-captured", "u1"), ("paid-without-hold", "u1:6")},
     ),
     "a hold captured for more": (("UPDATE @H SET amount = 24 WHERE hold_id = 'done'",), {("hold-captured", "u1")}),
     "a hold captured as a grant": (
         ("UPDATE @H SET captured_seq = 5 WHERE hold_id = 'done'",),
-        {("hold-captured", "u1")},
+        {("hold-captured", "u1"), ("paid-without-hold", "u1:6")},
+    ),
+    "a captured hold deleted": (("DELETE FROM @H WHERE hold_id = 'done'",), {("paid-without-hold", "u1:6")}),
+    "a payment forged": (
+        (entry("u3", 2, -5, 0, kind="'generation'"), account("u3", 0, 2)),
+        {("paid-without-hold", "u3:2")},
+    ),
+    "all entries truncated": (
+        ("TRUNCATE @T",),
+        {("balance", u) for u in ("u1", "u2", "u3", "u4", "v1", "v2", "v3")}
+        | {("last-seq", f"{u}:1") for u in ("u1", "u2", "u3", "u4", "v1", "v2", "v3")}
+        | {("hold-captured", "u1"), ("batch-rows", f"batch {IMPORT}")},
+    ),
+    "all accounts truncated": (
+        ("TRUNCATE @A",),
+        {("no-account", u) for u in ("u1", "u2", "u3", "u4", "v1", "v2", "v3")}
+        | {("hold-of-nobody", "u1"), ("hold-of-nobody", "u2")},
     ),
     "an entry captured twice": (
         ("UPDATE @H SET state = 'captured', captured_seq = 6, settled_at = now(), amount = 30 WHERE hold_id = 'late'",),

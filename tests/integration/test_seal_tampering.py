@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import psycopg
 import pytest
 
 from tests.integration.tampered_seals import PROJECTION, SUMS, TAMPERED, later, rewrite_seals
@@ -145,3 +146,23 @@ def test_a_time_without_end_is_another_hash_and_no_failure(db: LedgerDB) -> None
     assert named(look(db, head=head)) == {("sealed-rows", "u3:1")}
     vandalize(db, "UPDATE tokenctl.seals SET sealed_at = '-infinity'")
     assert ("seal-broken", "seal 1") in named(look(db, head=head))
+
+
+def test_an_old_backup_in_the_place_of_the_ledger_has_not_the_head(ledger_db: LedgerDB) -> None:
+    """It agrees with itself and with its seals: only the head, and the time of day, know what came after it."""
+    fill(ledger_db)
+    first = seal(ledger_db)
+    name = f"{ledger_db.name}_old"
+    with psycopg.connect(ledger_db.server.conninfo("postgres", "postgres"), autocommit=True) as server:
+        # Nobody may be connected to what is copied.
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (ledger_db.name,))
+        server.execute(f"CREATE DATABASE {name} TEMPLATE {ledger_db.name}".encode())
+        try:
+            later(ledger_db)
+            second = seal(ledger_db)
+            backup = LedgerDB(ledger_db.server, name, [])
+            assert named(look(backup, deep=True)) == set()
+            assert named(look(backup, head=first)) == set()
+            assert named(look(backup, head=second)) == {("head-missing", f"head {second[:12]}…")}
+        finally:
+            server.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())

@@ -57,6 +57,10 @@ def _verify(
     imports add up. Writers need not wait, and cause no finding. Someone who owns the
     tables can rewrite them so that all of this holds: for that keep the head of a seal
     out of the database, and verify against it. Nothing is sealed when there is a finding.
+
+    What no verify finds: entries that are younger than the kept head and were rewritten
+    together with their account; an old backup in place of the ledger, for whoever kept no
+    younger head; holds, imports and audit log, where they still agree with the entries.
     """
     from tokenctl.cli import verify_views
     from tokenctl.services import verify

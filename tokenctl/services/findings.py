@@ -47,6 +47,7 @@ _HINTS = {
     "no-account": _PROJECTION,
     "trial-balance": "the findings about single users say where the difference is",
     "held-too-much": "find out how the held tokens were spent; the holds end by themselves at their deadline",
+    "paid-without-hold": "the hold was deleted, or the entry forged: see the server's log",
     "hold-of-nobody": "an account was deleted, or the hold was forged: see the server's log",
     "batch-rows": _BATCH,
     "batch-sums": _BATCH,
@@ -160,6 +161,10 @@ _WORDS: dict[str, _Words] = {
     "reversed-twice": lambda u, s, d: (f"{u}:{s}", f"reverses {u}:{d['reverses_seq']}, as {d['times']} entries do"),
     "hold-captured": _captured,
     "hold-state": lambda u, _s, d: (u, f"hold {d['hold_id']} is {d['state']}, and its other columns say otherwise"),
+    "paid-without-hold": lambda u, s, d: (
+        f"{u}:{s}",
+        f"is a generation of {d['amount']:+,}, and no hold was captured as it",
+    ),
     "hold-of-nobody": lambda u, _s, d: (u, f"has holds of {d['held'] or 0:,} tokens and no account"),
     "held-too-much": lambda u, _s, d: (u, f"{d['held']:,} tokens are held of a balance of {d['balance']:,}"),
     "batch-unknown": lambda _u, _s, d: (
