@@ -12,7 +12,7 @@ READY := $(VENV)/ready-$(shell { pwd; $(PYTHON) -V; cat pyproject.toml constrain
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check lint types format schema bench lock upgrade clean
+.PHONY: help demo test check lint types format schema docs bench lock upgrade clean
 
 help:  ## Print this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F @ '{ printf "%-16s%s\n", $$1, $$2 }'
@@ -38,6 +38,9 @@ format: $(READY)  ## Lay out the Python code
 
 schema: $(READY)  ## Make sql/schema.sql from the migrations
 	$(RUN) tests.schema_dump > sql/schema.sql.new && mv sql/schema.sql.new sql/schema.sql
+
+docs: $(READY)  ## Make completions/ and man/ from the commands
+	$(RUN) generators
 
 bench: $(READY)  ## Run every benchmarks/bench_*.py (minutes)
 	@set -e; for driver in benchmarks/bench_*.py; do $(RUN) benchmarks.$$(basename $$driver .py); done

@@ -22,6 +22,7 @@ _KEYS: dict[str, str] = {
     "limits.batch_total": _POSITIVE,
     "limits.import_rows": _POSITIVE,
     "cache.ttl_s": "a number of seconds, 0 for none",
+    "completion.remember_ids": "true or false",
     "health.expect_keys": "true or false",
     "health.import_max_age_s": _SECONDS,
     "rate_limits.*.limit": "a whole number, 0 for no limit",

@@ -109,6 +109,8 @@ class Settings:
     ignore_breaker: bool
     log: Log
     cache_ttl_s: float
+    #: Whether ids are kept for shell completion.
+    remember_ids: bool
     health: Health
     gemini: Gemini
     data_dir: Path
@@ -197,6 +199,7 @@ def load(environ: Mapping[str, str], flags: Flags) -> Settings:
         ignore_breaker=flags.ignore_breaker,
         log=_log(env, values),
         cache_ttl_s=float(values.get("cache.ttl_s", 30)),
+        remember_ids=values.get("completion.remember_ids", False),
         health=Health(values.get("health.expect_keys", False), values.get("health.import_max_age_s")),
         gemini=_gemini(env, values),
         rate_limits=_rate_limits(values),

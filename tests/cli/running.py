@@ -155,13 +155,20 @@ _ON_TERMINAL = "import os, sys; os.close(os.open(os.ttyname(0), os.O_RDWR)); os.
 
 
 class Terminal:
-    """tokenctl on a pseudo-terminal; standard output may go elsewhere."""
+    """A program on a pseudo-terminal, tokenctl unless named; standard output may go elsewhere."""
 
-    def __init__(self, *argv: str, columns: int, env: Mapping[str, str] | None, stdout: int | None) -> None:
+    def __init__(
+        self,
+        *argv: str,
+        columns: int,
+        env: Mapping[str, str] | None,
+        stdout: int | None,
+        program: tuple[str, ...] = TOKENCTL,
+    ) -> None:
         self._ours, theirs = pty.openpty()
         termios.tcsetwinsize(theirs, (24, columns))
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _ON_TERMINAL, *TOKENCTL, *argv],
+            [sys.executable, "-c", _ON_TERMINAL, *program, *argv],
             stdin=theirs,
             stdout=theirs if stdout is None else stdout,
             stderr=theirs,
@@ -171,10 +178,10 @@ class Terminal:
         os.close(theirs)
         self.seen = ""
 
-    def wait_for(self, text: str) -> str:
-        """Read until `text` was printed; answers all that was."""
+    def wait_for(self, text: str, *, after: int = 0) -> str:
+        """Read until `text` was printed, `after` so many characters; answers all that was."""
         deadline = time.monotonic() + ENOUGH_S
-        while text not in self.seen:
+        while self.seen.find(text, after) < 0:
             assert self._read(deadline), f"{text!r} never came: {self.seen!r}"
         return self.seen
 
@@ -208,9 +215,13 @@ class Terminal:
 
 @contextmanager
 def terminal(
-    *argv: str, columns: int = 100, env: Mapping[str, str] | None = None, stdout: int | None = None
+    *argv: str,
+    columns: int = 100,
+    env: Mapping[str, str] | None = None,
+    stdout: int | None = None,
+    program: tuple[str, ...] = TOKENCTL,
 ) -> Iterator[Terminal]:
-    opened = Terminal(*argv, columns=columns, env=env, stdout=stdout)
+    opened = Terminal(*argv, columns=columns, env=env, stdout=stdout, program=program)
     try:
         yield opened
     finally:

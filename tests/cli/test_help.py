@@ -15,7 +15,7 @@ COMMANDS = [
     (), ("balance",), ("grant-bonus",), ("batch-import",), ("reverse",), ("history",), ("show",),
     ("explain",), ("batches",), ("batches", "list"), ("batches", "show"), ("metrics",), ("breaker", "list"),
     ("breaker", "reset"), ("db",), ("db", "start"),
-    ("db", "stop"), ("db", "status"), ("db", "url"), ("db", "psql"), ("db", "migrate"),
+    ("db", "stop"), ("db", "status"), ("db", "url"), ("db", "psql"), ("db", "migrate"), ("completion",),
 ]  # fmt: skip
 SHARED = (
     "--json",
@@ -75,7 +75,7 @@ def test_help_on_a_terminal_has_no_escapes_either() -> None:
 
 
 def test_no_command_edits_a_shell_s_files(offline: CommandLine) -> None:
-    assert "completion" not in offline("--help").text
+    assert "--install-completion" not in offline("--help").text
 
 
 def imported(*argv: str) -> set[str]:

@@ -52,9 +52,16 @@ def test_wheel_holds_sql_completions_and_types(wheel: Path) -> None:
     expected = _beside("sql") | _beside("completions") | {"tokenctl/py.typed"}
     assert any(name.startswith("tokenctl/sql/migrations/") for name in expected)
     assert expected <= names
-    assert {name.split("/")[0] for name in names} == {
-        "tokenctl",
-        wheel.name.rpartition("-py3")[0] + ".dist-info",
+    stem = wheel.name.rpartition("-py3")[0]
+    assert {name.split("/")[0] for name in names} == {"tokenctl", f"{stem}.dist-info", f"{stem}.data"}
+    assert {name for name in names if name.startswith(f"{stem}.data/")} == {
+        f"{stem}.data/data/share/{name}"
+        for name in (
+            "bash-completion/completions/tokenctl",
+            "zsh/site-functions/_tokenctl",
+            "fish/vendor_completions.d/tokenctl.fish",
+            *(f"man/man1/{page.name}" for page in (ROOT / "man").iterdir()),
+        )
     }
 
 

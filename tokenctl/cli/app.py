@@ -12,6 +12,7 @@ from tokenctl.cli import (
     batches,
     breaker,
     cache,
+    completion,
     db,
     explain,
     grant_bonus,
@@ -67,5 +68,6 @@ for module in (
     cache,
     keys,
     db,
+    completion,
 ):
     module.register(app)

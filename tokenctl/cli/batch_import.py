@@ -29,7 +29,7 @@ FormatIn = Annotated[
 Partial = Annotated[bool, typer.Option("--partial", help="Import the good rows, write the bad ones to a file.")]
 RejectFile = Annotated[
     str | None,
-    typer.Option("--reject-file", metavar="F", help="Where --partial writes bad rows. [NAME.BATCH.rejected.csv]"),
+    typer.Option("--reject-file", metavar="FILE", help="Where --partial writes bad rows. [NAME.BATCH.rejected.csv]"),
 ]
 KnownOnly = Annotated[
     bool, typer.Option("--known-users-only", help="A user whom the ledger does not know is a bad row.")
@@ -106,6 +106,7 @@ def _work(run: Run, file: str, wanted: ImportOptions, *, dry_run: bool, yes: boo
         if dry_run:
             return work.planned()
         _confirm(run, work, yes=yes)
+        run.about["batch"] = work.batch_id
         run.output.unfinished = f"batch {work.batch_id} is half done, and the same command finishes it"
         report = work.apply(progress=run.output.progress)
         run.output.unfinished = None

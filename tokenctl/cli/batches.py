@@ -50,6 +50,7 @@ def _list(run: Run, limit: options.Limit = 20, state: State = None) -> None:
 
     found, more = batches.newest(run.runtime.batches, limit=limit, standing=state)
     run.show_list(batch_views.batches(found, more=more))
+    run.about["batches"] = [batch.batch_id for batch in reversed(found)]
     if run.output.machine:
         return
     if not found:

@@ -119,6 +119,7 @@ def command(app: typer.Typer, name: str, *, formats: tuple[str, ...] | None = No
         context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
         entry.__signature__ = inspect.Signature([context, *ours, *shared])  # type: ignore[attr-defined]  # typer reads it
         entry.__annotations__ = {}
+        entry.formats = formats  # type: ignore[attr-defined]  # shell completion offers them
         entry.__doc__ = body.__doc__
         app.command(name, cls=StrictCommand)(entry)
         return body

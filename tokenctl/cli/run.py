@@ -22,6 +22,8 @@ class Run:
     runtime: Runtime
     output: Output
     warnings: list[str] = field(default_factory=list)
+    #: What this run was about, by the names of commands' arguments; shell completion may remember it.
+    about: dict[str, Any] = field(default_factory=dict)
 
     def show(self, view: View, **meta: Any) -> None:
         """Print a result; `meta` joins what every JSON document says about the run."""
@@ -80,7 +82,15 @@ def run(
     ):
         if state.environ.get("TOKENCTL_TEST_RAISE"):  # how the tests see an unexpected failure
             raise RuntimeError("raised for a test")
-        body(Run(settings, runtime, state.output), **values)
+        ran = Run(settings, runtime, state.output)
+        try:
+            body(ran, **values)
+            ran.about |= values
+        finally:
+            if settings.remember_ids:
+                from tokenctl.cli import recent
+
+                recent.remember(settings.state_dir, recent.named(ran.about))
 
 
 def _format(common: dict[str, Any]) -> str | None:
