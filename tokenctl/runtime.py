@@ -40,6 +40,7 @@ _TIMEOUTS_S = {
     "balance": 10.0,
     "grant-bonus": 20.0,
     "show": 10.0,
+    "statement": 30.0,
     "explain": 30.0,
     "batches list": 10.0,
     "batches show": 10.0,

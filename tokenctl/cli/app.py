@@ -23,6 +23,7 @@ from tokenctl.cli import (
     metrics,
     reverse,
     show,
+    statement,
     verify,
 )
 from tokenctl.cli.command import StrictGroup
@@ -56,6 +57,7 @@ for module in (
     history,
     show,
     explain,
+    statement,
     grant_bonus,
     batch_import,
     batches,

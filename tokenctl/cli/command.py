@@ -89,15 +89,18 @@ class StrictGroup(TyperGroup):
 Body = Callable[..., None]
 
 
-def command(app: typer.Typer, name: str, *, formats: tuple[str, ...] | None = None) -> Callable[[Body], Body]:
+def command(
+    app: typer.Typer, name: str, *, formats: tuple[str, ...] | None = None, piped: str | None = None
+) -> Callable[[Body], Body]:
     """Make `body(run, …)` a command of `app`; its docstring is its help, examples first.
 
-    `formats` is for one that prints others than the rest: the first on a terminal, the second elsewhere.
+    `formats` is for one that prints others than the rest: the first on a terminal, `piped` or else the
+    second elsewhere.
     In logs and metrics the command of a group is called by both names, `db status`.
     """
     group = app.info.name
     operation = f"{group} {name}" if isinstance(group, str) and group != "tokenctl" else name
-    options = COMMON if formats is None else {**COMMON, "form": form(formats)}
+    options = COMMON if formats is None else {**COMMON, "form": form(formats, piped or formats[1])}
 
     def decorate(body: Body) -> Body:
         def entry(ctx: typer.Context, **values: Any) -> None:
@@ -105,7 +108,7 @@ def command(app: typer.Typer, name: str, *, formats: tuple[str, ...] | None = No
             from tokenctl.cli.run import run  # not for --help
 
             try:
-                run(ctx.obj, operation, body, common, values, formats)
+                run(ctx.obj, operation, body, common, values, formats, piped)
             except KeyboardInterrupt:
                 raise Interrupted from None
 

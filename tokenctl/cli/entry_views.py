@@ -29,7 +29,7 @@ _STATEMENT = (
 
 def statement(entries: Statement) -> Listing:
     """The entries of one account, the newest first."""
-    rows = ((_entry(entry), _cells(entry)) for entry in entries)
+    rows = ((entry_data(entry), _cells(entry)) for entry in entries)
     return Listing(
         "tokenctl.history.v1", _STATEMENT, rows, lambda: {"next_cursor": entries.next_cursor}, trend="BALANCE"
     )
@@ -52,7 +52,8 @@ def _cells(entry: Entry) -> tuple[Cell, ...]:
     )
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
+def entry_data(entry: Entry) -> dict[str, Any]:
+    """An entry for programs."""
     return {
         "id": entry.name,
         "user_id": entry.user_id,
@@ -80,7 +81,7 @@ def transaction(found: Transaction, fingerprint: str) -> View:
     """One transaction whole, whether it counts today, and how to undo it."""
     entry = found.entry
     data = {
-        **_entry(entry),
+        **entry_data(entry),
         "stands": found.stands,
         "reversals": [
             {"id": r.name, "at": r.created_at, "amount": r.amount, "reason": r.reason, "operator": r.operator}

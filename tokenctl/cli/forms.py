@@ -131,6 +131,13 @@ def until(text: str) -> datetime:
     return when + timedelta(days=1) if is_date else when
 
 
+def month(text: str) -> datetime:
+    """The first moment of a month, in UTC."""
+    if not re.fullmatch(r"[12][0-9]{3}-(0[1-9]|1[0-2])", text):
+        raise ValueError(f"{shown(text)} is no month; write 2026-11")
+    return datetime.fromisoformat(f"{text}-01T00:00+00:00")
+
+
 def _moment(text: str) -> tuple[datetime, bool]:
     """The time, and whether it is a whole day. Without a zone it is UTC, as on the screen."""
     if not (found := _MOMENT.fullmatch(text)):

@@ -103,17 +103,18 @@ Limit = Annotated[
 ]
 
 
-def form(formats: tuple[str, ...]) -> tuple[Any, Any]:
-    """--format of a command that prints these: the first on a terminal, the second elsewhere."""
+def form(formats: tuple[str, ...], piped: str) -> tuple[Any, Any]:
+    """--format of a command that prints these: the first on a terminal, `piped` elsewhere."""
     named = f"{', '.join(formats[:-1])} or {formats[-1]}"
-    text = f"{named}. [{formats[0]} on a terminal, else {formats[1]}]"
+    default = f"default: {piped}" if piped == formats[0] else f"{formats[0]} on a terminal, else {piped}"
+    text = f"{named}. [{default}]"
     return Annotated[str | None, typer.Option("--format", metavar="F", help=text)], None
 
 
 #: Accepted after every command; they become `Flags`.
 COMMON: dict[str, tuple[Any, Any]] = {
     "json_": (Annotated[bool, typer.Option("--json", help="JSON, the same as --format json.")], False),
-    "form": form(("table", "tsv", "json", "jsonl", "value")),
+    "form": form(("table", "tsv", "json", "jsonl", "value"), "tsv"),
     "profile": (
         Annotated[str | None, typer.Option("--profile", metavar="NAME", help="The ledger to work on.")],
         None,

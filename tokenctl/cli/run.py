@@ -57,6 +57,7 @@ def run(
     common: dict[str, Any],
     values: dict[str, Any],
     formats: tuple[str, ...] | None = None,
+    piped: str | None = None,
 ) -> None:
     """Settle the settings, then run the body inside its operation; whatever happens, close."""
     flags = Flags(
@@ -73,7 +74,7 @@ def run(
         formats=formats or FORMATS,
     )
     settings = load(state.environ, flags)
-    state.output = Output.of(settings, piped=flags.formats[1])
+    state.output = Output.of(settings, piped=piped or flags.formats[1])
     runtime = Runtime(settings, operation.begin(name, settings))
     state.request_id = runtime.operation.request_id
     subject = values.get("user")

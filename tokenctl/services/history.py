@@ -17,7 +17,7 @@ from tokenctl.storage.ledger import Ledger
 #: Rows that are read in one statement.
 PAGE_ROWS = 2_000
 #: Above every seq.
-_TOP = 2**63 - 1
+TOP = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Statement:
         """Read the first page; raises UsageError for a cursor of another list."""
         self._history = history
         self._wanted = wanted
-        self._first = self._page(_TOP if wanted.cursor is None else _below(wanted), wanted.limit + 1)
+        self._first = self._page(TOP if wanted.cursor is None else _below(wanted), wanted.limit + 1)
         self.next_cursor: str | None = None
 
     @property
@@ -49,7 +49,7 @@ class Statement:
 
     def __iter__(self) -> Iterator[Entry]:
         """The entries, the newest first."""
-        left, seq = self._wanted.limit, _TOP
+        left, seq = self._wanted.limit, TOP
         page, is_last = self._first
         while True:
             for entry in page[:left]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from psycopg.rows import class_row
@@ -38,6 +38,15 @@ class History:
     def __init__(self, database: Database) -> None:
         """Read from `database` when asked."""
         self._database = database
+
+    def clock(self) -> datetime:
+        """The database's time, in UTC."""
+
+        def now(connection: Connection) -> datetime:
+            [(at,)] = connection.execute("SELECT clock_timestamp()").fetchall()
+            return at.astimezone(UTC)  # type: ignore[no-any-return]  # the driver's rows are untyped
+
+        return self._database.run("clock", now)
 
     def page(
         self, user_id: str, *, below: int, until: datetime | None = None, kind: str | None = None, rows: int
