@@ -146,6 +146,41 @@ $$;
 ALTER FUNCTION tokenctl.batch_is_reversed(p_batch text) OWNER TO tokenctl_owner;
 
 --
+-- Name: demand_free_key(text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.demand_free_key(p_key text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  IF starts_with(p_key, 'reverse:') OR starts_with(p_key, 'generation:') THEN
+    RAISE EXCEPTION 'the key is of the ledger''s own kind' USING ERRCODE = 'check_violation', CONSTRAINT = 'key_reserved';
+  END IF;
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.demand_free_key(p_key text) OWNER TO tokenctl_owner;
+
+--
+-- Name: done_by(text, timestamp with time zone, timestamp with time zone); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.done_by(p_name text, p_since timestamp with time zone, p_until timestamp with time zone) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+BEGIN
+  RETURN format('(t.operator = %1$L OR t.claimed_by = %1$L OR starts_with(t.claimed_by, %2$L)) AND t.created_at >= %3$L AND t.created_at < %4$L',
+    p_name, p_name || '@', p_since, p_until);
+END
+$_$;
+
+
+ALTER FUNCTION tokenctl.done_by(p_name text, p_since timestamp with time zone, p_until timestamp with time zone) OWNER TO tokenctl_owner;
+
+--
 -- Name: effective_reversal(text, bigint); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -438,6 +473,23 @@ $$;
 ALTER FUNCTION tokenctl.grant_key_v1(p_user_id text, p_amount bigint, p_reason text, p_ticket text) OWNER TO tokenctl_owner;
 
 --
+-- Name: held_by_a(integer); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.held_by_a(p_part integer) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  RETURN format('(SELECT coalesce(sum(h.amount), 0)::bigint FROM tokenctl.%I h'
+    ' WHERE h.user_id = a.user_id AND h.state = ''open'' AND h.expires_at > clock_timestamp())', 'token_holds_' || p_part);
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.held_by_a(p_part integer) OWNER TO tokenctl_owner;
+
+--
 -- Name: held_tokens(text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -587,11 +639,15 @@ CREATE TABLE tokenctl.import_batches (
     refused bigint,
     started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     finished_at timestamp with time zone,
+    reverses_operator text COLLATE pg_catalog."C",
+    reverses_since timestamp with time zone,
+    reverses_until timestamp with time zone,
     CONSTRAINT batch_done_counted CHECK (((state = 'done'::text) = ((finished_at IS NOT NULL) AND (applied IS NOT NULL)))),
     CONSTRAINT batch_file_paired CHECK (((kind = 'import'::text) = (file_sha256 IS NOT NULL))),
     CONSTRAINT batch_id_form CHECK ((batch_id ~ '^[0-9a-f]{12}$'::text)),
     CONSTRAINT batch_kind_known CHECK ((kind = ANY (ARRAY['import'::text, 'reversal'::text]))),
-    CONSTRAINT batch_reversal_paired CHECK (((kind = 'reversal'::text) = (reverses_batch IS NOT NULL))),
+    CONSTRAINT batch_operator_times CHECK ((num_nonnulls(reverses_operator, reverses_since, reverses_until) = ANY (ARRAY[0, 3]))),
+    CONSTRAINT batch_reversal_paired CHECK ((num_nonnulls(reverses_batch, reverses_operator) = ((kind = 'reversal'::text))::integer)),
     CONSTRAINT batch_slices_range CHECK ((slices >= 1)),
     CONSTRAINT batch_state_known CHECK ((state = ANY (ARRAY['staging'::text, 'applying'::text, 'done'::text])))
 );
@@ -752,7 +808,9 @@ BEGIN
   IF NOT FOUND THEN
     RAISE EXCEPTION 'batch % is other work', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
   END IF;
-  PERFORM tokenctl.staging_create(p_batch, $check$amount > 0 AND kind IN ('bonus', 'purchase')$check$, p_options ->> 'campaign');
+  -- Keys of the ledger's own, as in tokenctl.demand_free_key; here without a call for each row.
+  PERFORM tokenctl.staging_create(p_batch, $check$amount > 0 AND kind IN ('bonus', 'purchase')
+    AND NOT starts_with(idempotency_key, 'reverse:') AND NOT starts_with(idempotency_key, 'generation:')$check$, p_options ->> 'campaign');
   EXECUTE format('GRANT INSERT (line, user_id, amount, kind, reason, note, ticket, idempotency_key) ON %s TO %I',
     tokenctl.staging_table(p_batch), session_user);
   RETURN CASE v_state WHEN 'applying' THEN 'resume' ELSE 'open' END;
@@ -949,6 +1007,33 @@ $$;
 ALTER FUNCTION tokenctl.may_post(p_kind text) OWNER TO tokenctl_owner;
 
 --
+-- Name: own_doing_stands(text, bigint, text, timestamp with time zone, timestamp with time zone); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.own_doing_stands(p_user_id text, p_seq bigint, p_operator text, p_since timestamp with time zone, p_until timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  v_seq  bigint := p_seq;
+  v_odd  boolean := false;
+  v_mine boolean;
+BEGIN
+  WHILE v_seq IS NOT NULL LOOP
+    SELECT t.reverses_seq, (t.operator = p_operator OR t.claimed_by = p_operator OR starts_with(t.claimed_by, p_operator || '@'))
+        AND t.created_at >= p_since AND t.created_at < p_until  -- as in done_by, which is too slow for one entry
+      INTO v_seq, v_mine FROM tokenctl.token_transactions t WHERE t.user_id = p_user_id AND t.seq = v_seq;
+    EXIT WHEN v_mine IS NOT TRUE;
+    v_odd := NOT v_odd;
+  END LOOP;
+  RETURN v_odd;
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.own_doing_stands(p_user_id text, p_seq bigint, p_operator text, p_since timestamp with time zone, p_until timestamp with time zone) OWNER TO tokenctl_owner;
+
+--
 -- Name: partition_count(); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -1053,7 +1138,8 @@ BEGIN
       v_accounts, p_source);
     EXECUTE format($sql$
       UPDATE %s a SET balance = a.balance + u.tokens, last_seq = a.last_seq + u.n, updated_at = greatest(clock_timestamp(), a.updated_at)
-      FROM (%s) u WHERE a.user_id = u.user_id AND %s $sql$, v_accounts, v_sums, tokenctl.reversible());
+      FROM (%s) u WHERE a.user_id = u.user_id AND (u.tokens >= 0 OR a.balance - %s + u.tokens >= 0) $sql$,
+      v_accounts, v_sums, tokenctl.held_by_a(p_part));
   ELSE
     EXECUTE format($sql$
       INSERT INTO %s AS a (user_id, balance, last_seq) %s ON CONFLICT (user_id) DO UPDATE
@@ -1094,7 +1180,7 @@ DECLARE
   v_accounts text := format('tokenctl.%I', 'token_accounts_' || lane.part);
   v_entries  text := format('tokenctl.%I', 'token_transactions_' || lane.part);
   v_judged   text;
-  v_refused  text[];
+  v_refused  bigint[];
   v_users    bigint;
 BEGIN
   EXECUTE format('INSERT INTO %s (user_id) SELECT user_id FROM %s s GROUP BY user_id ORDER BY user_id ON CONFLICT DO NOTHING', v_accounts, p_source);
@@ -1112,18 +1198,22 @@ BEGIN
      LEFT JOIN %2$s t ON t.user_id = s.user_id AND t.idempotency_key = s.idempotency_key
      LEFT JOIN %2$s r ON r.user_id = s.user_id AND r.reverses_seq = s.reverses_seq) $sql$, p_source, v_entries);
   EXECUTE format($sql$
-    SELECT coalesce(array_agg(u.user_id), '{}') FROM (
-      SELECT user_id, sum(amount) AS tokens FROM %1$s j WHERE verdict IS NULL GROUP BY user_id) u
-    JOIN %2$s a USING (user_id)
-    WHERE a.balance + u.tokens > 9007199254740991 OR NOT %3$s $sql$, v_judged, v_accounts, tokenctl.reversible()) INTO v_refused;
+    SELECT coalesce(array_agg(f.line), '{}') FROM (
+      SELECT j.line, j.amount, a.balance + sum(j.amount) OVER (PARTITION BY j.user_id) AS after,
+        a.available + sum(j.amount) OVER (PARTITION BY j.user_id ORDER BY j.line) AS running
+      FROM %1$s j JOIN (SELECT a.user_id, a.balance, a.balance - %3$s AS available FROM %2$s a) a USING (user_id)
+      WHERE j.verdict IS NULL) f
+    WHERE f.after > 9007199254740991 OR $1 AND f.amount < 0 AND f.running < 0 $sql$, v_judged, v_accounts, tokenctl.held_by_a(lane.part))
+  INTO v_refused USING p_reversal;
   EXECUTE format($sql$
     SELECT count(*) FILTER (WHERE verdict = 'replayed'), coalesce(sum(amount) FILTER (WHERE verdict = 'replayed'), 0),
-      count(*) FILTER (WHERE verdict = 'conflict'), count(*) FILTER (WHERE verdict IS NULL AND user_id = ANY ($1)),
-      jsonb_agg(jsonb_build_object('line', line, 'user_id', user_id, 'problem', coalesce(verdict, 'refused'), 'seq', other_seq) ORDER BY line)
-        FILTER (WHERE verdict = 'conflict' OR verdict IS NULL AND user_id = ANY ($1))
+      count(*) FILTER (WHERE verdict = 'conflict'),
+      jsonb_agg(jsonb_build_object('line', line, 'user_id', user_id, 'problem', coalesce(verdict, 'refused'), 'seq', coalesce(other_seq, reverses_seq))
+        ORDER BY line) FILTER (WHERE verdict = 'conflict' OR line = ANY ($1))
     FROM %1$s j $sql$, v_judged)
-  INTO lane.replayed, lane.replayed_tokens, lane.conflicting, lane.refused, lane.findings USING v_refused;
-  v_judged := format('(SELECT * FROM %s j WHERE verdict IS NULL AND user_id <> ALL (%L::text[]))', v_judged, v_refused);
+  INTO lane.replayed, lane.replayed_tokens, lane.conflicting, lane.findings USING v_refused;
+  lane.refused := cardinality(v_refused);
+  v_judged := format('(SELECT * FROM %s j WHERE verdict IS NULL AND line <> ALL (%L::bigint[]))', v_judged, v_refused);
   EXECUTE format('SELECT count(DISTINCT user_id), coalesce(sum(amount), 0) FROM %s s', v_judged) INTO v_users, lane.applied_tokens;
   lane.applied := tokenctl.post_set(lane.part, v_judged, v_users, p_reversal, lane.batch_id, p_request_id, p_claimed_by);
   RETURN lane;
@@ -1149,6 +1239,7 @@ BEGIN
   IF p_amount IS NULL OR p_amount < 1 THEN
     RAISE EXCEPTION 'a grant is at least one token' USING ERRCODE = 'check_violation', CONSTRAINT = 'grant_positive';
   END IF;
+  PERFORM tokenctl.demand_free_key(p_key);
   IF tokenctl.may_post(p_kind) THEN
     receipt := tokenctl.post_one(p_user_id, p_kind, p_amount, p_reason, p_note, p_ticket, p_campaign, v_key, NULL,
       p_request_id, p_claimed_by, p_new_user);
@@ -1243,23 +1334,51 @@ $$;
 ALTER FUNCTION tokenctl.refuse_change() OWNER TO tokenctl_owner;
 
 --
+-- Name: reversal_begin_v1(text, bigint); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.reversal_begin_v1(p_batch text, p_total bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '10s'
+    AS $$
+BEGIN
+  PERFORM tokenctl.import_own(p_batch);
+  UPDATE tokenctl.import_batches b SET state = 'applying', options = b.options || jsonb_build_object('total', p_total)
+  WHERE b.batch_id = p_batch AND b.kind = 'reversal' AND b.state = 'staging';
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.reversal_begin_v1(p_batch text, p_total bigint) OWNER TO tokenctl_owner;
+
+--
 -- Name: reversal_missing_v1(text, integer); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
 --
 
-CREATE FUNCTION tokenctl.reversal_missing_v1(p_batch text, p_part integer) RETURNS TABLE(user_id text, wanted bigint, available bigint)
+CREATE FUNCTION tokenctl.reversal_missing_v1(p_batch text, p_part integer) RETURNS TABLE(user_id text, wanted bigint, available bigint, entries bigint, tokens bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 BEGIN
   PERFORM tokenctl.import_own(p_batch);
   RETURN QUERY EXECUTE format($sql$
-    SELECT w.user_id, w.tokens::bigint, greatest(a.balance - tokenctl.held_tokens(w.user_id), 0)
-    FROM (SELECT s.user_id, -sum(s.amount) AS tokens FROM %s s
-          WHERE NOT EXISTS (SELECT FROM tokenctl.%I r WHERE r.user_id = s.user_id AND r.reverses_seq = s.reverses_seq)
-          GROUP BY s.user_id HAVING sum(s.amount) < 0) w
-    JOIN tokenctl.%I a USING (user_id)
-    WHERE a.balance - tokenctl.held_tokens(w.user_id) < w.tokens $sql$,
-    tokenctl.staging_part(p_batch, p_part), 'token_transactions_' || p_part, 'token_accounts_' || p_part);
+    WITH wanted AS MATERIALIZED (
+      SELECT s.user_id, s.line, s.amount FROM %1$s s
+      WHERE NOT EXISTS (SELECT FROM %2$s r WHERE r.user_id = s.user_id AND r.reverses_seq = s.reverses_seq)),
+    short AS MATERIALIZED (
+      SELECT a.user_id, w.tokens, a.available
+      FROM (SELECT user_id, -sum(amount) AS tokens FROM wanted GROUP BY user_id HAVING sum(amount) < 0) w
+      JOIN (SELECT a.user_id, a.balance - %4$s AS available FROM %3$s a) a USING (user_id)
+      WHERE a.available < w.tokens)
+    SELECT user_id::text, tokens::bigint, greatest(available, 0), count(*) FILTER (WHERE amount < 0 AND running < 0),
+      coalesce(-sum(amount) FILTER (WHERE amount < 0 AND running < 0), 0)::bigint
+    FROM (
+      SELECT h.user_id, h.tokens, h.available, w.amount, h.available + sum(w.amount) OVER (PARTITION BY w.user_id ORDER BY w.line) AS running
+      FROM short h JOIN wanted w USING (user_id)) r
+    GROUP BY user_id, tokens, available $sql$,
+    tokenctl.staging_part(p_batch, p_part), format('tokenctl.%I', 'token_transactions_' || p_part),
+    format('tokenctl.%I', 'token_accounts_' || p_part), tokenctl.held_by_a(p_part));
 END
 $_$;
 
@@ -1267,30 +1386,26 @@ $_$;
 ALTER FUNCTION tokenctl.reversal_missing_v1(p_batch text, p_part integer) OWNER TO tokenctl_owner;
 
 --
--- Name: reversal_open_v1(text, text, text, text, text, integer, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+-- Name: reversal_open_v1(text, text, text, timestamp with time zone, timestamp with time zone, text, text, text, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
 --
 
-CREATE FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_reason text, p_note text, p_ticket text, p_slices integer, p_request_id text, p_claimed_by text) RETURNS text
+CREATE FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_operator text, p_since timestamp with time zone, p_until timestamp with time zone, p_reason text, p_note text, p_ticket text, p_request_id text, p_claimed_by text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '10s'
-    AS $_$
+    AS $$
 DECLARE
-  v_state   text;
-  v_reason  text;
-  v_options jsonb := jsonb_strip_nulls(jsonb_build_object('note', p_note, 'ticket', p_ticket));
-  v_rows    bigint;
+  v_state text;
 BEGIN
   IF NOT pg_has_role(session_user, 'tokenctl_batch', 'MEMBER') THEN
-    PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'reverse-batch', 'not_allowed', p_reverses, '{}');
+    PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'reverse-many', 'not_allowed', coalesce(p_reverses, p_operator), '{}');
     RETURN 'not_allowed';
   END IF;
-  SELECT b.state INTO v_state FROM tokenctl.import_batches b WHERE b.batch_id = p_reverses;
-  IF v_state IS NULL THEN
-    RETURN 'unknown_batch';
-  END IF;
-  IF v_state <> 'done' THEN
-    RETURN 'not_finished';
+  IF p_reverses IS NOT NULL THEN
+    SELECT b.state INTO v_state FROM tokenctl.import_batches b WHERE b.batch_id = p_reverses;
+    IF v_state IS DISTINCT FROM 'done' THEN
+      RETURN CASE WHEN v_state IS NULL THEN 'unknown_batch' ELSE 'not_finished' END;
+    END IF;
   END IF;
   SELECT b.state INTO v_state FROM tokenctl.import_batches b WHERE b.batch_id = p_batch;
   IF v_state = 'done' THEN
@@ -1298,36 +1413,110 @@ BEGIN
   END IF;
   PERFORM tokenctl.import_demand_lock(p_batch);
   PERFORM tokenctl.import_reap();
-  -- One that was cut off is finished with the reason that it began with, so that what
-  -- it posted is known as its own.
-  INSERT INTO tokenctl.import_batches AS b (batch_id, kind, options, slices, reverses_batch, reason, operator, claimed_by, request_id)
-  VALUES (p_batch, 'reversal', v_options, p_slices, p_reverses, p_reason, session_user, p_claimed_by, p_request_id)
+  -- One that was cut off is finished with the reason and the end that it began with, so that
+  -- what it posted is known as its own. Its slices are counted when its rows are there.
+  INSERT INTO tokenctl.import_batches AS b (batch_id, kind, options, slices, reverses_batch, reverses_operator, reverses_since,
+    reverses_until, reason, operator, claimed_by, request_id)
+  VALUES (p_batch, 'reversal', jsonb_strip_nulls(jsonb_build_object('note', p_note, 'ticket', p_ticket, 'until', p_until)), 1,
+    p_reverses, p_operator, p_since, CASE WHEN p_operator IS NOT NULL THEN least(p_until, clock_timestamp()) END,
+    p_reason, session_user, p_claimed_by, p_request_id)
   ON CONFLICT (batch_id) DO UPDATE SET operator = excluded.operator, claimed_by = excluded.claimed_by, request_id = excluded.request_id
-  WHERE b.reverses_batch = excluded.reverses_batch
-  RETURNING b.reason, b.options INTO v_reason, v_options;
+  WHERE (b.reverses_batch, b.reverses_operator, b.reverses_since)
+    IS NOT DISTINCT FROM (excluded.reverses_batch, excluded.reverses_operator, excluded.reverses_since);
   IF NOT FOUND THEN
     RAISE EXCEPTION 'batch % is other work', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
   END IF;
   PERFORM tokenctl.staging_create(p_batch, 'reverses_seq IS NOT NULL', NULL);
-  -- What this very reversal posted before it was cut off is staged again, so that its
-  -- slices count the same; their lanes are done and post nothing twice. No time is
-  -- compared: a clock that was set back must not leave entries out.
-  EXECUTE format($sql$
-    INSERT INTO %s (line, user_id, amount, kind, reason, note, ticket, idempotency_key, reverses_seq)
-    SELECT row_number() OVER (), t.user_id, -t.amount, t.kind, $1, $2, $3, 'reverse:' || t.seq, t.seq
-    FROM tokenctl.token_transactions t
-    WHERE t.batch_id = $4 AND NOT EXISTS (
-      SELECT FROM tokenctl.token_transactions r
-      WHERE r.user_id = t.user_id AND r.reverses_seq = t.seq AND r.batch_id IS DISTINCT FROM $5)
-    $sql$, tokenctl.staging_table(p_batch)) USING v_reason, v_options ->> 'note', v_options ->> 'ticket', p_reverses, p_batch;
-  GET DIAGNOSTICS v_rows = ROW_COUNT;
-  UPDATE tokenctl.import_batches b SET rows_read = v_rows WHERE b.batch_id = p_batch;
-  RETURN 'open';
+  RETURN CASE v_state WHEN 'applying' THEN 'resume' ELSE 'open' END;
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_operator text, p_since timestamp with time zone, p_until timestamp with time zone, p_reason text, p_note text, p_ticket text, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
+
+--
+-- Name: reversal_stage_v1(text, integer); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.reversal_stage_v1(p_batch text, p_part integer, OUT staged bigint, OUT chosen boolean) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET work_mem TO '64MB'
+    AS $_$
+DECLARE
+  batch     tokenctl.import_batches := tokenctl.import_own(p_batch);
+  v_table   text := tokenctl.staging_part(p_batch, p_part);
+  v_entries text := format('tokenctl.%I', 'token_transactions_' || p_part);
+  -- For a batch no time is compared: a clock that was set back must not leave entries out.
+  v_chosen  text := CASE WHEN batch.reverses_batch IS NOT NULL THEN format('t.batch_id = %L', batch.reverses_batch)
+    ELSE tokenctl.done_by(batch.reverses_operator, batch.reverses_since, batch.reverses_until) END;
+  v_stands  text := CASE WHEN batch.reverses_batch IS NOT NULL THEN 'true'
+    ELSE format('(t.reverses_seq IS NULL OR tokenctl.own_doing_stands(t.user_id, t.seq, %L, %L, %L))',
+      batch.reverses_operator, batch.reverses_since, batch.reverses_until) END;
+BEGIN
+  IF batch.kind <> 'reversal' THEN
+    RAISE EXCEPTION 'batch % is no reversal', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+  EXECUTE format('SELECT count(*) FROM %s', v_table) INTO staged;
+  IF staged = 0 THEN
+    EXECUTE format($sql$
+      INSERT INTO %1$s (line, user_id, amount, kind, reason, note, ticket, idempotency_key, reverses_seq)
+      SELECT row_number() OVER (ORDER BY t.user_id, t.amount, t.seq), t.user_id, -t.amount, t.kind, $1, $2, $3, 'reverse:' || t.seq, t.seq
+      FROM %2$s t
+      WHERE %3$s AND t.batch_id IS DISTINCT FROM $4
+        AND NOT EXISTS (SELECT FROM %2$s r WHERE r.user_id = t.user_id AND r.reverses_seq = t.seq AND r.batch_id IS DISTINCT FROM $4)
+        AND %4$s $sql$, v_table, v_entries, v_chosen, v_stands)
+    USING batch.reason, batch.options ->> 'note', batch.options ->> 'ticket', p_batch;
+    GET DIAGNOSTICS staged = ROW_COUNT;
+  END IF;
+  chosen := staged > 0;
+  IF staged = 0 THEN
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s t WHERE %s)', v_entries, v_chosen) INTO chosen;
+  END IF;
 END
 $_$;
 
 
-ALTER FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_reason text, p_note text, p_ticket text, p_slices integer, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
+ALTER FUNCTION tokenctl.reversal_stage_v1(p_batch text, p_part integer, OUT staged bigint, OUT chosen boolean) OWNER TO tokenctl_owner;
+
+--
+-- Name: reversal_staged_v1(text, bigint, integer); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.reversal_staged_v1(p_batch text, p_rows bigint, p_slices integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '10s'
+    AS $$
+BEGIN
+  PERFORM tokenctl.import_own(p_batch);
+  UPDATE tokenctl.import_batches b SET rows_read = p_rows, slices = CASE b.state WHEN 'staging' THEN p_slices ELSE b.slices END
+  WHERE b.batch_id = p_batch AND b.kind = 'reversal';
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.reversal_staged_v1(p_batch text, p_rows bigint, p_slices integer) OWNER TO tokenctl_owner;
+
+--
+-- Name: reversal_totals_v1(text, integer); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.reversal_totals_v1(p_batch text, p_part integer) RETURNS TABLE(kind text, entries bigint, taken bigint, given bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+BEGIN
+  PERFORM tokenctl.import_own(p_batch);
+  RETURN QUERY EXECUTE format($sql$
+    SELECT s.kind::text, count(*), coalesce(-sum(s.amount) FILTER (WHERE s.amount < 0), 0)::bigint,
+      coalesce(sum(s.amount) FILTER (WHERE s.amount > 0), 0)::bigint
+    FROM %s s GROUP BY s.kind $sql$, tokenctl.staging_part(p_batch, p_part));
+END
+$_$;
+
+
+ALTER FUNCTION tokenctl.reversal_totals_v1(p_batch text, p_part integer) OWNER TO tokenctl_owner;
 
 --
 -- Name: reverse_v1(text, bigint, text, text, text, text, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
@@ -1343,6 +1532,9 @@ DECLARE
   reversal tokenctl.token_transactions;
   receipt  tokenctl.receipt_v1;
 BEGIN
+  IF p_key IS DISTINCT FROM 'reverse:' || p_seq THEN
+    PERFORM tokenctl.demand_free_key(p_key);
+  END IF;
   IF NOT (pg_has_role(session_user, 'tokenctl_support', 'MEMBER') OR pg_has_role(session_user, 'tokenctl_batch', 'MEMBER')) THEN
     receipt.outcome := 'not_allowed';
   ELSE
@@ -1376,22 +1568,6 @@ $$;
 
 
 ALTER FUNCTION tokenctl.reverse_v1(p_user_id text, p_seq bigint, p_reason text, p_note text, p_ticket text, p_key text, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
-
---
--- Name: reversible(); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
---
-
-CREATE FUNCTION tokenctl.reversible() RETURNS text
-    LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-BEGIN
-  RETURN '(u.tokens >= 0 OR a.balance - tokenctl.held_tokens(a.user_id) + u.tokens >= 0)';
-END
-$$;
-
-
-ALTER FUNCTION tokenctl.reversible() OWNER TO tokenctl_owner;
 
 --
 -- Name: seal_lock_v1(); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
@@ -1961,6 +2137,13 @@ CREATE INDEX import_batches_reverses ON tokenctl.import_batches USING btree (rev
 
 
 --
+-- Name: import_batches_reverses_operator; Type: INDEX; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE INDEX import_batches_reverses_operator ON tokenctl.import_batches USING btree (reverses_operator) WHERE (reverses_operator IS NOT NULL);
+
+
+--
 -- Name: reversed_once; Type: INDEX; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -2117,6 +2300,20 @@ REVOKE ALL ON FUNCTION tokenctl.batch_is_reversed(p_batch text) FROM PUBLIC;
 
 
 --
+-- Name: FUNCTION demand_free_key(p_key text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.demand_free_key(p_key text) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION done_by(p_name text, p_since timestamp with time zone, p_until timestamp with time zone); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.done_by(p_name text, p_since timestamp with time zone, p_until timestamp with time zone) FROM PUBLIC;
+
+
+--
 -- Name: FUNCTION effective_reversal(p_user_id text, p_seq bigint); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -2181,6 +2378,13 @@ GRANT ALL ON FUNCTION tokenctl.generation_v1(p_user_id text, p_generation_id tex
 
 REVOKE ALL ON FUNCTION tokenctl.grant_key_v1(p_user_id text, p_amount bigint, p_reason text, p_ticket text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tokenctl.grant_key_v1(p_user_id text, p_amount bigint, p_reason text, p_ticket text) TO tokenctl_reader;
+
+
+--
+-- Name: FUNCTION held_by_a(p_part integer); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.held_by_a(p_part integer) FROM PUBLIC;
 
 
 --
@@ -2307,6 +2511,13 @@ REVOKE ALL ON FUNCTION tokenctl.may_post(p_kind text) FROM PUBLIC;
 
 
 --
+-- Name: FUNCTION own_doing_stands(p_user_id text, p_seq bigint, p_operator text, p_since timestamp with time zone, p_until timestamp with time zone); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.own_doing_stands(p_user_id text, p_seq bigint, p_operator text, p_since timestamp with time zone, p_until timestamp with time zone) FROM PUBLIC;
+
+
+--
 -- Name: FUNCTION partition_count(); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -2366,6 +2577,14 @@ REVOKE ALL ON FUNCTION tokenctl.refuse_change() FROM PUBLIC;
 
 
 --
+-- Name: FUNCTION reversal_begin_v1(p_batch text, p_total bigint); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.reversal_begin_v1(p_batch text, p_total bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.reversal_begin_v1(p_batch text, p_total bigint) TO tokenctl_batch;
+
+
+--
 -- Name: FUNCTION reversal_missing_v1(p_batch text, p_part integer); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -2374,12 +2593,36 @@ GRANT ALL ON FUNCTION tokenctl.reversal_missing_v1(p_batch text, p_part integer)
 
 
 --
--- Name: FUNCTION reversal_open_v1(p_batch text, p_reverses text, p_reason text, p_note text, p_ticket text, p_slices integer, p_request_id text, p_claimed_by text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+-- Name: FUNCTION reversal_open_v1(p_batch text, p_reverses text, p_operator text, p_since timestamp with time zone, p_until timestamp with time zone, p_reason text, p_note text, p_ticket text, p_request_id text, p_claimed_by text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
 --
 
-REVOKE ALL ON FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_reason text, p_note text, p_ticket text, p_slices integer, p_request_id text, p_claimed_by text) FROM PUBLIC;
-GRANT ALL ON FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_reason text, p_note text, p_ticket text, p_slices integer, p_request_id text, p_claimed_by text) TO tokenctl_support;
-GRANT ALL ON FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_reason text, p_note text, p_ticket text, p_slices integer, p_request_id text, p_claimed_by text) TO tokenctl_batch;
+REVOKE ALL ON FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_operator text, p_since timestamp with time zone, p_until timestamp with time zone, p_reason text, p_note text, p_ticket text, p_request_id text, p_claimed_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_operator text, p_since timestamp with time zone, p_until timestamp with time zone, p_reason text, p_note text, p_ticket text, p_request_id text, p_claimed_by text) TO tokenctl_support;
+GRANT ALL ON FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_operator text, p_since timestamp with time zone, p_until timestamp with time zone, p_reason text, p_note text, p_ticket text, p_request_id text, p_claimed_by text) TO tokenctl_batch;
+
+
+--
+-- Name: FUNCTION reversal_stage_v1(p_batch text, p_part integer, OUT staged bigint, OUT chosen boolean); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.reversal_stage_v1(p_batch text, p_part integer, OUT staged bigint, OUT chosen boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.reversal_stage_v1(p_batch text, p_part integer, OUT staged bigint, OUT chosen boolean) TO tokenctl_batch;
+
+
+--
+-- Name: FUNCTION reversal_staged_v1(p_batch text, p_rows bigint, p_slices integer); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.reversal_staged_v1(p_batch text, p_rows bigint, p_slices integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.reversal_staged_v1(p_batch text, p_rows bigint, p_slices integer) TO tokenctl_batch;
+
+
+--
+-- Name: FUNCTION reversal_totals_v1(p_batch text, p_part integer); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.reversal_totals_v1(p_batch text, p_part integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.reversal_totals_v1(p_batch text, p_part integer) TO tokenctl_batch;
 
 
 --
@@ -2389,13 +2632,6 @@ GRANT ALL ON FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p
 REVOKE ALL ON FUNCTION tokenctl.reverse_v1(p_user_id text, p_seq bigint, p_reason text, p_note text, p_ticket text, p_key text, p_request_id text, p_claimed_by text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tokenctl.reverse_v1(p_user_id text, p_seq bigint, p_reason text, p_note text, p_ticket text, p_key text, p_request_id text, p_claimed_by text) TO tokenctl_support;
 GRANT ALL ON FUNCTION tokenctl.reverse_v1(p_user_id text, p_seq bigint, p_reason text, p_note text, p_ticket text, p_key text, p_request_id text, p_claimed_by text) TO tokenctl_batch;
-
-
---
--- Name: FUNCTION reversible(); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
---
-
-REVOKE ALL ON FUNCTION tokenctl.reversible() FROM PUBLIC;
 
 
 --

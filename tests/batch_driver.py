@@ -72,11 +72,25 @@ class Client:
     def open_reversal(self, reverses: str, reason: str = "mistake") -> str:
         """Lock and open as the reversal of a batch; the answer."""
         until(lambda: self.lock(reverses), f"the locks of {self.batch} and {reverses} are free")
-        return str(
-            self.value(
-                "reversal_open_v1", self.batch, reverses, reason, "a note", "T-9", self.slices, f"r-{self.login}", "me"
-            )
+        opened = self.value(
+            "reversal_open_v1", self.batch, reverses, None, None, None, reason, "a note", "T-9", f"r-{self.login}", "me"
         )
+        if opened in ("open", "resume"):
+            self.stage_reversal()
+        return str(opened)
+
+    def stage_reversal(self) -> int:
+        """Stage all partitions; how many entries."""
+        rows = sum(
+            int(
+                call(
+                    self.connection, "SELECT * FROM tokenctl.reversal_stage_v1(%(b)s, %(p)s)", {"b": self.batch, "p": p}
+                )["staged"]
+            )
+            for p in range(4)
+        )
+        self.value("reversal_staged_v1", self.batch, rows, self.slices)
+        return rows
 
     def copy(self, rows: Iterable[Row]) -> None:
         """COPY rows as the lines 2, 3, 4 … of a file, header first."""

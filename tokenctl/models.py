@@ -160,6 +160,9 @@ class Batch:
     refused: int | None
     started_at: datetime
     finished_at: datetime | None
+    reverses_operator: str | None
+    reverses_since: datetime | None
+    reverses_until: datetime | None
 
 
 @dataclass(frozen=True)
@@ -174,12 +177,13 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Shortage:
-    """A user from whom a reversal wants more than is available; in tokens."""
+class Selection:
+    """What a reversal of many takes back: a batch, or what an operator did from `since` on and before `until`."""
 
-    user_id: str
-    wanted: int
-    available: int
+    batch: str | None = None
+    operator: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 @dataclass(frozen=True)

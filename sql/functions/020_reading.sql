@@ -68,7 +68,19 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION tokenctl.held_tokens(text), tokenctl.effective_reversal(text, bigint), tokenctl.may_post(text),
+-- Keys that begin like this are made by the ledger itself, for the reversal of an entry and for
+-- the payment of a generation. Nobody may take one first: that entry could never be posted.
+CREATE OR REPLACE FUNCTION tokenctl.demand_free_key(p_key text) RETURNS void
+  LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF starts_with(p_key, 'reverse:') OR starts_with(p_key, 'generation:') THEN
+    RAISE EXCEPTION 'the key is of the ledger''s own kind' USING ERRCODE = 'check_violation', CONSTRAINT = 'key_reserved';
+  END IF;
+END
+$$;
+
+REVOKE ALL ON FUNCTION tokenctl.demand_free_key(text), tokenctl.held_tokens(text), tokenctl.effective_reversal(text, bigint), tokenctl.may_post(text),
   tokenctl.audit(text, text, text, text, text, jsonb), tokenctl.grant_key_v1(text, bigint, text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tokenctl.held_tokens(text), tokenctl.effective_reversal(text, bigint),
   tokenctl.grant_key_v1(text, bigint, text, text) TO tokenctl_reader;

@@ -13,6 +13,7 @@ BEGIN
   IF p_amount IS NULL OR p_amount < 1 THEN
     RAISE EXCEPTION 'a grant is at least one token' USING ERRCODE = 'check_violation', CONSTRAINT = 'grant_positive';
   END IF;
+  PERFORM tokenctl.demand_free_key(p_key);
   IF tokenctl.may_post(p_kind) THEN
     receipt := tokenctl.post_one(p_user_id, p_kind, p_amount, p_reason, p_note, p_ticket, p_campaign, v_key, NULL,
       p_request_id, p_claimed_by, p_new_user);
@@ -41,6 +42,9 @@ DECLARE
   reversal tokenctl.token_transactions;
   receipt  tokenctl.receipt_v1;
 BEGIN
+  IF p_key IS DISTINCT FROM 'reverse:' || p_seq THEN
+    PERFORM tokenctl.demand_free_key(p_key);
+  END IF;
   IF NOT (pg_has_role(session_user, 'tokenctl_support', 'MEMBER') OR pg_has_role(session_user, 'tokenctl_batch', 'MEMBER')) THEN
     receipt.outcome := 'not_allowed';
   ELSE

@@ -147,69 +147,12 @@ BEGIN
   IF NOT FOUND THEN
     RAISE EXCEPTION 'batch % is other work', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
   END IF;
-  PERFORM tokenctl.staging_create(p_batch, $check$amount > 0 AND kind IN ('bonus', 'purchase')$check$, p_options ->> 'campaign');
+  -- Keys of the ledger's own, as in tokenctl.demand_free_key; here without a call for each row.
+  PERFORM tokenctl.staging_create(p_batch, $check$amount > 0 AND kind IN ('bonus', 'purchase')
+    AND NOT starts_with(idempotency_key, 'reverse:') AND NOT starts_with(idempotency_key, 'generation:')$check$, p_options ->> 'campaign');
   EXECUTE format('GRANT INSERT (line, user_id, amount, kind, reason, note, ticket, idempotency_key) ON %s TO %I',
     tokenctl.staging_table(p_batch), session_user);
   RETURN CASE v_state WHEN 'applying' THEN 'resume' ELSE 'open' END;
-END
-$$;
-
--- As import_open_v1 for the reversal of a batch: the rows come from the ledger, not
--- from a client, and are posted by the same path. Answers `open`, `done` (nothing is
--- left to reverse), `unknown_batch`, `not_finished` or `not_allowed`.
-CREATE OR REPLACE FUNCTION tokenctl.reversal_open_v1(
-  p_batch text, p_reverses text, p_reason text, p_note text, p_ticket text, p_slices integer, p_request_id text, p_claimed_by text
-) RETURNS text
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
-AS $$
-DECLARE
-  v_state   text;
-  v_reason  text;
-  v_options jsonb := jsonb_strip_nulls(jsonb_build_object('note', p_note, 'ticket', p_ticket));
-  v_rows    bigint;
-BEGIN
-  IF NOT pg_has_role(session_user, 'tokenctl_batch', 'MEMBER') THEN
-    PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'reverse-batch', 'not_allowed', p_reverses, '{}');
-    RETURN 'not_allowed';
-  END IF;
-  SELECT b.state INTO v_state FROM tokenctl.import_batches b WHERE b.batch_id = p_reverses;
-  IF v_state IS NULL THEN
-    RETURN 'unknown_batch';
-  END IF;
-  IF v_state <> 'done' THEN
-    RETURN 'not_finished';
-  END IF;
-  SELECT b.state INTO v_state FROM tokenctl.import_batches b WHERE b.batch_id = p_batch;
-  IF v_state = 'done' THEN
-    RETURN 'done';
-  END IF;
-  PERFORM tokenctl.import_demand_lock(p_batch);
-  PERFORM tokenctl.import_reap();
-  -- One that was cut off is finished with the reason that it began with, so that what
-  -- it posted is known as its own.
-  INSERT INTO tokenctl.import_batches AS b (batch_id, kind, options, slices, reverses_batch, reason, operator, claimed_by, request_id)
-  VALUES (p_batch, 'reversal', v_options, p_slices, p_reverses, p_reason, session_user, p_claimed_by, p_request_id)
-  ON CONFLICT (batch_id) DO UPDATE SET operator = excluded.operator, claimed_by = excluded.claimed_by, request_id = excluded.request_id
-  WHERE b.reverses_batch = excluded.reverses_batch
-  RETURNING b.reason, b.options INTO v_reason, v_options;
-  IF NOT FOUND THEN
-    RAISE EXCEPTION 'batch % is other work', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
-  END IF;
-  PERFORM tokenctl.staging_create(p_batch, 'reverses_seq IS NOT NULL', NULL);
-  -- What this very reversal posted before it was cut off is staged again, so that its
-  -- slices count the same; their lanes are done and post nothing twice. No time is
-  -- compared: a clock that was set back must not leave entries out.
-  EXECUTE format($sql$
-    INSERT INTO %s (line, user_id, amount, kind, reason, note, ticket, idempotency_key, reverses_seq)
-    SELECT row_number() OVER (), t.user_id, -t.amount, t.kind, $1, $2, $3, 'reverse:' || t.seq, t.seq
-    FROM tokenctl.token_transactions t
-    WHERE t.batch_id = $4 AND NOT EXISTS (
-      SELECT FROM tokenctl.token_transactions r
-      WHERE r.user_id = t.user_id AND r.reverses_seq = t.seq AND r.batch_id IS DISTINCT FROM $5)
-    $sql$, tokenctl.staging_table(p_batch)) USING v_reason, v_options ->> 'note', v_options ->> 'ticket', p_reverses, p_batch;
-  GET DIAGNOSTICS v_rows = ROW_COUNT;
-  UPDATE tokenctl.import_batches b SET rows_read = v_rows WHERE b.batch_id = p_batch;
-  RETURN 'open';
 END
 $$;
 
@@ -275,10 +218,8 @@ REVOKE ALL ON FUNCTION tokenctl.import_lock_v1(text), tokenctl.staging_table(tex
   tokenctl.import_demand_lock(text), tokenctl.staging_create(text, text, text),
   tokenctl.batch_is_reversed(text),
   tokenctl.import_open_v1(text, text, text, bigint, jsonb, integer, text, text),
-  tokenctl.reversal_open_v1(text, text, text, text, text, integer, text, text),
   tokenctl.import_seal_v1(text), tokenctl.import_own(text), tokenctl.import_close_v1(text, bigint, bigint, bigint) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tokenctl.import_seal_v1(text), tokenctl.import_close_v1(text, bigint, bigint, bigint) TO tokenctl_batch;
 -- A support role gets its refusal, and an audit row, from the function itself.
 GRANT EXECUTE ON FUNCTION tokenctl.import_lock_v1(text),
-  tokenctl.import_open_v1(text, text, text, bigint, jsonb, integer, text, text),
-  tokenctl.reversal_open_v1(text, text, text, text, text, integer, text, text) TO tokenctl_support, tokenctl_batch;
+  tokenctl.import_open_v1(text, text, text, bigint, jsonb, integer, text, text) TO tokenctl_support, tokenctl_batch;

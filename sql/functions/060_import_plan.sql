@@ -148,26 +148,6 @@ BEGIN
 END
 $$;
 
--- Users of one partition for whom a reversal lacks tokens: spent or held since.
-CREATE OR REPLACE FUNCTION tokenctl.reversal_missing_v1(p_batch text, p_part integer)
-  RETURNS TABLE (user_id text, wanted bigint, available bigint)
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  PERFORM tokenctl.import_own(p_batch);
-  RETURN QUERY EXECUTE format($sql$
-    SELECT w.user_id, w.tokens::bigint, greatest(a.balance - tokenctl.held_tokens(w.user_id), 0)
-    FROM (SELECT s.user_id, -sum(s.amount) AS tokens FROM %s s
-          WHERE NOT EXISTS (SELECT FROM tokenctl.%I r WHERE r.user_id = s.user_id AND r.reverses_seq = s.reverses_seq)
-          GROUP BY s.user_id HAVING sum(s.amount) < 0) w
-    JOIN tokenctl.%I a USING (user_id)
-    WHERE a.balance - tokenctl.held_tokens(w.user_id) < w.tokens $sql$,
-    tokenctl.staging_part(p_batch, p_part), 'token_transactions_' || p_part, 'token_accounts_' || p_part);
-END
-$$;
-
 REVOKE ALL ON FUNCTION tokenctl.slice_of(integer), tokenctl.taken_back(integer), tokenctl.staging_part(text, integer),
-  tokenctl.import_findings_v1(text, integer, boolean), tokenctl.import_plan_v1(text, integer, boolean, boolean),
-  tokenctl.reversal_missing_v1(text, integer) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION tokenctl.import_findings_v1(text, integer, boolean), tokenctl.import_plan_v1(text, integer, boolean, boolean),
-  tokenctl.reversal_missing_v1(text, integer) TO tokenctl_batch;
+  tokenctl.import_findings_v1(text, integer, boolean), tokenctl.import_plan_v1(text, integer, boolean, boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tokenctl.import_findings_v1(text, integer, boolean), tokenctl.import_plan_v1(text, integer, boolean, boolean) TO tokenctl_batch;

@@ -1,11 +1,12 @@
 -- An import, step three: post one slice. The posting path of many users.
 
--- Whether account `a` can give back the sum `u.tokens`: nothing that is spent or held.
-CREATE OR REPLACE FUNCTION tokenctl.reversible() RETURNS text
+-- Tokens of account `a` under open holds, for a statement on one partition.
+CREATE OR REPLACE FUNCTION tokenctl.held_by_a(p_part integer) RETURNS text
   LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  RETURN '(u.tokens >= 0 OR a.balance - tokenctl.held_tokens(a.user_id) + u.tokens >= 0)';
+  RETURN format('(SELECT coalesce(sum(h.amount), 0)::bigint FROM tokenctl.%I h'
+    ' WHERE h.user_id = a.user_id AND h.state = ''open'' AND h.expires_at > clock_timestamp())', 'token_holds_' || p_part);
 END
 $$;
 
@@ -30,7 +31,8 @@ BEGIN
       v_accounts, p_source);
     EXECUTE format($sql$
       UPDATE %s a SET balance = a.balance + u.tokens, last_seq = a.last_seq + u.n, updated_at = greatest(clock_timestamp(), a.updated_at)
-      FROM (%s) u WHERE a.user_id = u.user_id AND %s $sql$, v_accounts, v_sums, tokenctl.reversible());
+      FROM (%s) u WHERE a.user_id = u.user_id AND (u.tokens >= 0 OR a.balance - %s + u.tokens >= 0) $sql$,
+      v_accounts, v_sums, tokenctl.held_by_a(p_part));
   ELSE
     EXECUTE format($sql$
       INSERT INTO %s AS a (user_id, balance, last_seq) %s ON CONFLICT (user_id) DO UPDATE
@@ -108,8 +110,8 @@ $$;
 
 -- The slow, exact way for a slice that the constraints refused: the accounts are
 -- locked in order, each row is judged against what is now committed, and the good ones
--- are posted. A user whose sum cannot be posted (too few tokens available, or more
--- than a balance can hold) is left out whole.
+-- are posted. A user whose balance would pass what it can hold is left out whole; of a
+-- reversal, line by line, the rows from the one on for which the tokens are not available.
 CREATE OR REPLACE FUNCTION tokenctl.post_sorted(lane tokenctl.import_lanes, p_source text, p_reversal boolean, p_request_id text, p_claimed_by text)
   RETURNS tokenctl.import_lanes
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -118,7 +120,7 @@ DECLARE
   v_accounts text := format('tokenctl.%I', 'token_accounts_' || lane.part);
   v_entries  text := format('tokenctl.%I', 'token_transactions_' || lane.part);
   v_judged   text;
-  v_refused  text[];
+  v_refused  bigint[];
   v_users    bigint;
 BEGIN
   EXECUTE format('INSERT INTO %s (user_id) SELECT user_id FROM %s s GROUP BY user_id ORDER BY user_id ON CONFLICT DO NOTHING', v_accounts, p_source);
@@ -136,18 +138,22 @@ BEGIN
      LEFT JOIN %2$s t ON t.user_id = s.user_id AND t.idempotency_key = s.idempotency_key
      LEFT JOIN %2$s r ON r.user_id = s.user_id AND r.reverses_seq = s.reverses_seq) $sql$, p_source, v_entries);
   EXECUTE format($sql$
-    SELECT coalesce(array_agg(u.user_id), '{}') FROM (
-      SELECT user_id, sum(amount) AS tokens FROM %1$s j WHERE verdict IS NULL GROUP BY user_id) u
-    JOIN %2$s a USING (user_id)
-    WHERE a.balance + u.tokens > 9007199254740991 OR NOT %3$s $sql$, v_judged, v_accounts, tokenctl.reversible()) INTO v_refused;
+    SELECT coalesce(array_agg(f.line), '{}') FROM (
+      SELECT j.line, j.amount, a.balance + sum(j.amount) OVER (PARTITION BY j.user_id) AS after,
+        a.available + sum(j.amount) OVER (PARTITION BY j.user_id ORDER BY j.line) AS running
+      FROM %1$s j JOIN (SELECT a.user_id, a.balance, a.balance - %3$s AS available FROM %2$s a) a USING (user_id)
+      WHERE j.verdict IS NULL) f
+    WHERE f.after > 9007199254740991 OR $1 AND f.amount < 0 AND f.running < 0 $sql$, v_judged, v_accounts, tokenctl.held_by_a(lane.part))
+  INTO v_refused USING p_reversal;
   EXECUTE format($sql$
     SELECT count(*) FILTER (WHERE verdict = 'replayed'), coalesce(sum(amount) FILTER (WHERE verdict = 'replayed'), 0),
-      count(*) FILTER (WHERE verdict = 'conflict'), count(*) FILTER (WHERE verdict IS NULL AND user_id = ANY ($1)),
-      jsonb_agg(jsonb_build_object('line', line, 'user_id', user_id, 'problem', coalesce(verdict, 'refused'), 'seq', other_seq) ORDER BY line)
-        FILTER (WHERE verdict = 'conflict' OR verdict IS NULL AND user_id = ANY ($1))
+      count(*) FILTER (WHERE verdict = 'conflict'),
+      jsonb_agg(jsonb_build_object('line', line, 'user_id', user_id, 'problem', coalesce(verdict, 'refused'), 'seq', coalesce(other_seq, reverses_seq))
+        ORDER BY line) FILTER (WHERE verdict = 'conflict' OR line = ANY ($1))
     FROM %1$s j $sql$, v_judged)
-  INTO lane.replayed, lane.replayed_tokens, lane.conflicting, lane.refused, lane.findings USING v_refused;
-  v_judged := format('(SELECT * FROM %s j WHERE verdict IS NULL AND user_id <> ALL (%L::text[]))', v_judged, v_refused);
+  INTO lane.replayed, lane.replayed_tokens, lane.conflicting, lane.findings USING v_refused;
+  lane.refused := cardinality(v_refused);
+  v_judged := format('(SELECT * FROM %s j WHERE verdict IS NULL AND line <> ALL (%L::bigint[]))', v_judged, v_refused);
   EXECUTE format('SELECT count(DISTINCT user_id), coalesce(sum(amount), 0) FROM %s s', v_judged) INTO v_users, lane.applied_tokens;
   lane.applied := tokenctl.post_set(lane.part, v_judged, v_users, p_reversal, lane.batch_id, p_request_id, p_claimed_by);
   RETURN lane;
@@ -165,7 +171,7 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION tokenctl.reversible(), tokenctl.post_set(integer, text, bigint, boolean, text, text, text),
+REVOKE ALL ON FUNCTION tokenctl.held_by_a(integer), tokenctl.post_set(integer, text, bigint, boolean, text, text, text),
   tokenctl.post_sorted(tokenctl.import_lanes, text, boolean, text, text),
   tokenctl.import_apply_v1(text, integer, integer, text, text), tokenctl.import_begin_v1(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tokenctl.import_apply_v1(text, integer, integer, text, text), tokenctl.import_begin_v1(text) TO tokenctl_batch;

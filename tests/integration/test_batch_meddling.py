@@ -56,7 +56,7 @@ def test_support_is_refused_with_an_audit_row(ledger_db: LedgerDB) -> None:
     assert client.open_reversal("bbbbbbbbbbbb") == "not_allowed"
     assert ledger_db.rows("SELECT operator, action, outcome FROM tokenctl.audit_log ORDER BY 1, 2") == [
         ("support1", "import", "not_allowed"),
-        ("support1", "reverse-batch", "not_allowed"),
+        ("support1", "reverse-many", "not_allowed"),
     ]
     assert staged_tables(ledger_db) == []
 

@@ -29,7 +29,7 @@ rows = st.builds(
     user=st.sampled_from(USERS),
     # Few values, so that keys meet again with the same content and with other; some that overflow.
     amount=st.sampled_from([1, 1, 2, 7, BIGGEST - 5, BIGGEST]),
-    key=st.sampled_from(["a", "b", "c", "d", "A", "reverse:1"]),
+    key=st.sampled_from(["a", "b", "c", "d", "A", "grant:1"]),
     reason=st.sampled_from(["promo", "promo", "outage"]),
     kind=st.sampled_from(["bonus", "bonus", "purchase"]),
     note=st.sampled_from([None, "n"]),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tokenctl.output import Cell, Column, Listing, Table, View
+from tokenctl.output.text import moment
 
 if TYPE_CHECKING:
     from tokenctl.models import BatchStanding, Finding
@@ -46,7 +47,7 @@ def _cells(batch: BatchStanding) -> tuple[Cell, ...]:
         batch.file_name,
         batch.operator,
         batch.rejected or None,
-        batch.reverses_batch,
+        batch.reverses_batch or batch.reverses_operator,
         batch.reversed_by,
         None if batch.file_sha256 is None else batch.file_sha256[:_DIGEST],
     )
@@ -83,6 +84,9 @@ def _batch(batch: BatchStanding) -> dict[str, Any]:
         },
         "tokens": batch.applied_tokens,
         "reverses": batch.reverses_batch,
+        "reverses_operator": batch.reverses_operator,
+        "reverses_since": batch.reverses_since,
+        "reverses_until": batch.reverses_until,
         "reversed_by": batch.reversed_by,
     }
 
@@ -103,7 +107,7 @@ def batch(report: BatchReport) -> View:
         "BATCH": found.batch_id,
         "KIND": found.kind,
         "STATE": found.standing + progress,
-        "REVERSES": found.reverses_batch,
+        "REVERSES": _reverses(found),
         "REVERSED BY": found.reversed_by,
         "FILE": found.file_name,
         "BYTES": found.file_size,
@@ -133,13 +137,23 @@ def batch(report: BatchReport) -> View:
     return View("tokenctl.batch.v1", data, Table(columns, [tuple(pairs.values())], pairs=True), value=found.standing)
 
 
+def _reverses(batch: BatchStanding) -> str | None:
+    """The batch that a reversal took back, or whose doings of what time."""
+    if batch.reverses_operator is None or batch.reverses_since is None or batch.reverses_until is None:
+        return batch.reverses_batch
+    return f"{batch.reverses_operator}, {moment(batch.reverses_since)} to {moment(batch.reverses_until)}"
+
+
 def _option(batch: BatchStanding, name: str) -> str | None:
     value = batch.options.get(name)
     return None if value is None else str(value)
 
 
 def finding(file: str | None, found: Finding) -> str:
-    """A row that the ledger did not take, as file:line: column: why."""
+    """A row that the ledger did not take, as file:line: column: why; of a reversal, an entry."""
+    if file is None:
+        state = "its tokens are spent or held" if found.problem == "refused" else "another entry has its key"
+        return f"{found.user_id}:{found.other} was not reversed: {state}"
     why = {
         "conflict": f"idempotency_key: was used with other content ({found.user_id}:{found.other})",
         "refused": f"amount: the tokens of {found.user_id} are not enough, or too many for a balance",

@@ -16,6 +16,8 @@ from tokenctl.grantfile.values import Number
 
 #: Rows that a list shows at most.
 MOST_ROWS = 100_000
+#: Characters of an operator's name at most.
+MOST_OPERATOR = 128
 # RFC 3339, or as times are shown: 2026-11-23 18:04 UTC.
 _MOMENT = re.compile(
     r"([12]\d{3}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?))? ?(Z|UTC|[+-]\d\d:\d\d)?", re.ASCII
@@ -82,6 +84,13 @@ def batch(text: str) -> str:
     """A batch id: 12 hex digits."""
     if not re.fullmatch(r"[0-9a-f]{12}", text):
         raise ValueError(f"{shown(text)} is no batch; batches are named by 12 of 0-9 a-f")
+    return text
+
+
+def operator(text: str) -> str:
+    """A database role, a user or user@host, as the ledger has it: up to 128 characters, none of them hidden."""
+    if not text or text != text.strip() or len(text) > MOST_OPERATOR or fields.hidden_character(text):
+        raise ValueError(f"{shown(text)} is no operator; a database role, a user name or user@host")
     return text
 
 

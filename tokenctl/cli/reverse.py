@@ -1,18 +1,21 @@
-"""`tokenctl reverse`: the compensating entry of a transaction or of a batch."""
+"""`tokenctl reverse`: the compensating entry of a transaction, of a batch, or of all that an operator did."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tokenctl.cli import options
 from tokenctl.cli.command import command
-from tokenctl.errors import Refused, UsageError
+from tokenctl.errors import UsageError
 
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
-    from tokenctl.models import Receipt, Reversal
+    from tokenctl.models import Receipt, Reversal, Selection
+    from tokenctl.services.reversal_sets import Undoing
 
 Name = Annotated[
     str | None,
@@ -29,7 +32,26 @@ BatchId = Annotated[
         "--batch",
         metavar="ID",
         parser=options.reads("batch"),
-        help="All that this batch granted, instead.",
+        help="All that this batch posted, instead.",
+    ),
+]
+Operator = Annotated[
+    str | None,
+    typer.Option(
+        "--operator",
+        metavar="NAME",
+        parser=options.reads("operator"),
+        help="All that this role or user did since --since, instead.",
+    ),
+]
+Partial = Annotated[bool, typer.Option("--partial", help="Reverse what can be, leave out what is spent or held.")]
+ExpectTotal = Annotated[
+    int | None,
+    typer.Option(
+        "--expect-total",
+        metavar="N",
+        parser=options.reads("count"),
+        help="Refuse unless N tokens move in all; confirms a total above the limit.",
     ),
 ]
 
@@ -39,58 +61,93 @@ def _reverse(
     reason: options.Reason,
     transaction: Name = None,
     batch: BatchId = None,
+    operator: Operator = None,
+    since: options.Since = None,
+    until: options.Until = None,
     note: options.Note = None,
     ticket: options.Ticket = None,
+    partial: Partial = False,
     dry_run: options.DryRun = False,
     yes: options.Yes = False,
+    confirm_amount: options.ConfirmAmount = None,
+    expect_total: ExpectTotal = None,
     idempotency_key: options.Key = None,
 ) -> None:
-    """Undo a transaction, or a whole batch, by a linked entry of the opposite amount.
+    """Undo a transaction, a batch, or all that an operator did, by linked entries of the opposite amount.
 
     \b
-    tokenctl reverse u_42:17 --reason mistake
-    tokenctl reverse u_42:17 --reason mistake --ticket 48121 --yes
+    tokenctl reverse u_42:17 --reason mistake --ticket 48121
     tokenctl reverse --batch 5f0c22ab9d10 --reason wrong-file --dry-run
+    tokenctl reverse --batch 5f0c22ab9d10 --reason wrong-file --partial --yes --expect-total 499800
+    tokenctl reverse --operator alice --since 2026-11-23T09:00:00Z --reason misuse --dry-run
 
-    Nothing is ever edited. A transaction is reversed at most once, and never by more
-    tokens than the user has available.
+    Nothing is ever edited. An entry is reversed at most once, and never by more tokens than
+    the user has available: spent or held ones are told, and nothing is changed unless --partial.
+    What is cut off is finished by the same command.
     """
     from tokenctl.cli import forms
     from tokenctl.models import Reversal
     from tokenctl.settings import check_reason
 
-    if (transaction is None) == (batch is None):
+    if [transaction, batch, operator].count(None) != 2:  # noqa: PLR2004 — one of the three is left
         raise UsageError(
-            "name a transaction (USER:SEQ) or a batch (--batch ID), one of them",
+            "name a transaction (USER:SEQ), a batch (--batch ID) or an operator (--operator NAME), one of them",
             hint="tokenctl reverse --help",
         )
-    if batch is not None and idempotency_key is not None:
-        raise UsageError("a batch's reversal needs no key: it is done once", hint="leave --idempotency-key out")
     check_reason(reason, run.settings)
-    if not dry_run:
-        run.output.require_answer("--yes", given=yes)
-    run.banner()
-    if transaction is not None:
-        user, seq = forms.split_transaction(transaction)
-        _one(run, Reversal(user, seq, reason, note, ticket, idempotency_key), dry_run=dry_run, yes=yes)
-    elif batch is not None:
-        _batch(run, batch, reason, note, ticket, dry_run=dry_run, yes=yes)
+    if transaction is None:
+        _demand_unset("USER:SEQ", {"--idempotency-key": idempotency_key, "--confirm-amount": confirm_amount})
+        chosen = _chosen(batch, operator, since, until)
+        _many(run, chosen, (reason, note, ticket), partial=partial, expect_total=expect_total, dry_run=dry_run, yes=yes)
+        return
+    unfit = {"--since": since, "--until": until, "--partial": partial or None, "--expect-total": expect_total}
+    _demand_unset("--batch and --operator", unfit)
+    user, seq = forms.split_transaction(transaction)
+    reversal = Reversal(user, seq, reason, note, ticket, idempotency_key)
+    _one(run, reversal, dry_run=dry_run, yes=yes, confirm_amount=confirm_amount)
 
 
-def _one(run: Run, reversal: Reversal, *, dry_run: bool, yes: bool) -> None:
+def _demand_unset(where: str, options: Mapping[str, object]) -> None:
+    for flag, value in options.items():
+        if value is not None:
+            raise UsageError(f"{flag} goes with {where} only", hint="leave it out")
+
+
+def _chosen(batch: str | None, operator: str | None, since: datetime | None, until: datetime | None) -> Selection:
+    if operator is None:
+        _demand_unset("--operator", {"--since": since, "--until": until})
+    elif since is None:
+        raise UsageError("--operator needs --since: from when on?", hint="tokenctl reverse --help")
+    elif until is not None and since >= until:
+        raise UsageError("--since is not before --until", hint="both are in UTC; a date means the whole day")
+    from tokenctl.models import Selection
+
+    return Selection(batch, operator, since, until)
+
+
+def _one(run: Run, reversal: Reversal, *, dry_run: bool, yes: bool, confirm_amount: int | None) -> None:
     from tokenctl.cli import views
     from tokenctl.services import reversals
 
-    name = run.settings.profile
+    reversals.check(reversal)
+    confirmed = yes or confirm_amount is not None
+    if not dry_run:
+        run.output.require_answer("--yes", given=confirmed)
+    run.banner()
+    name, limit = run.settings.profile, run.settings.limits.grant
     keyed, receipt = reversals.preview(run.runtime.ledger, reversal, ledger_name=name, dry_run=dry_run)
+    must_type = reversals.must_type(receipt, limit=limit, confirm_amount=confirm_amount)
+    amount = abs(receipt.amount or 0)
     if not receipt.replayed and not dry_run:
         run.output.say(_change(receipt), mark=" ")
-        if not yes:
+        if must_type:
+            run.output.require_number("--confirm-amount", amount, limit, what="tokens for one reversal")
+            run.output.confirm_number("amount", amount)
+        elif not confirmed:
             run.output.confirm(f"Reverse {reversal.user_id}:{reversal.seq}?")
-        run.output.unfinished = (
-            f"whether it was reversed is unknown; this tells, and reverses at most once:\n{reversals.command(keyed)}"
-        )
-        receipt = reversals.post(run.runtime.ledger, keyed, ledger_name=name)
+        again = reversals.command(keyed, amount if amount > limit else None)
+        run.output.unfinished = f"whether it was reversed is unknown; this tells, and reverses at most once:\n{again}"
+        receipt = reversals.post(run.runtime.ledger, keyed, ledger_name=name, again=again)
         run.output.unfinished = None
         run.output.committed = f"{receipt.name}, {receipt.amount:+,} tokens, reverses {reversal.user_id}:{reversal.seq}"
         run.output.say(f"reversed {reversal.user_id}:{reversal.seq}, balance {receipt.balance_after:,}", mark="✓")
@@ -101,56 +158,83 @@ def _one(run: Run, reversal: Reversal, *, dry_run: bool, yes: bool) -> None:
     run.show(views.receipt("tokenctl.reversal.v1", receipt, dry_run=dry_run))
 
 
-def _batch(
-    run: Run, batch: str, reason: str, note: str | None, ticket: str | None, *, dry_run: bool, yes: bool
-) -> None:
-    from tokenctl.cli import views
-    from tokenctl.services import reversals
-
-    opened = reversals.open_batch(run.runtime.batch_store, batch, reason=reason, note=note, ticket=ticket)
-    rows, tokens = opened.plan.fresh, -opened.plan.fresh_tokens
-    what = f"{rows:,} transactions of {opened.plan.users:,} users, {tokens:,} tokens"
-    if dry_run:
-        reversals.give_up(opened)
-        run.output.say(f"dry run, nothing was written: {what} would be reversed")
-        run.show(views.batch_reversal(opened.original, None, rows=rows, tokens=tokens, dry_run=True))
-        return
-    try:
-        if not yes:
-            run.output.say(f"batch {batch} ({opened.original.file_name or 'reversal'}): {what}", mark=" ")
-            run.output.confirm(f"Reverse batch {batch}?")
-    except BaseException:
-        reversals.give_up(opened)
-        raise
-    run.output.unfinished = f"the reversal of batch {batch} is half done, and the same command finishes it"
-    done = reversals.post_batch(opened, progress=run.output.progress)
-    run.output.unfinished = None
-    run.output.committed = f"batch {done.batch_id} reverses {batch}, {done.applied:,} transactions"
-    run.output.say(
-        f"reversed batch {batch}: {done.applied:,} transactions, {-(done.applied_tokens or 0):,} tokens",
-        mark="✓",
-    )
-    run.output.say(f"batch {done.batch_id}   undo: tokenctl reverse --batch {done.batch_id} --reason mistake", mark=" ")
-    run.show(
-        views.batch_reversal(
-            opened.original, done, rows=done.applied or 0, tokens=-(done.applied_tokens or 0), dry_run=False
-        )
-    )
-    if done.refused:
-        raise Refused(
-            f"{done.refused:,} transactions were not reversed: their users spent the tokens meanwhile",
-            hint="the same command reverses the rest when they have the tokens",
-        )
-    if done.conflicting:
-        raise Refused(
-            f"{done.conflicting:,} transactions were not reversed: another entry has their key, reverse:SEQ",
-            hint="reverse them one by one with --idempotency-key",
-        )
-
-
 def _change(receipt: Receipt) -> str:
     balances = f"balance {receipt.balance_before:,} → {receipt.balance_after:,}"
     return f"{receipt.user_id}   {balances}   {receipt.amount:+,} {receipt.reason}"
+
+
+def _many(
+    run: Run,
+    chosen: Selection,
+    why: tuple[str, str | None, str | None],
+    *,
+    partial: bool,
+    expect_total: int | None,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Prepare, confirm, apply; whatever happens, close. `why` is reason, note and ticket."""
+    from tokenctl.cli import reversal_views
+    from tokenctl.services.reversal_sets import Asked, Undoing
+
+    if not dry_run:
+        run.output.require_answer("--yes", given=yes)
+    run.banner()
+    asked = Asked(chosen, *why, partial=partial, expect_total=expect_total)
+    with Undoing(run.runtime.batch_store, asked, run.settings.limits) as work:
+        work.prepare()
+        if dry_run:
+            _planned(run, work)
+            return
+        _confirm(run, work, yes=yes)
+        run.output.unfinished = f"the reversal of {work.name} is half done, and the same command finishes it"
+        done = work.apply(progress=run.output.progress)
+        run.output.unfinished = None
+        run.output.committed = f"batch {done.batch_id} reverses {work.name}, {done.applied:,} entries"
+        took = f"{work.seconds:.1f} s ({(done.applied or 0) / max(work.seconds, 0.001):,.0f} entries/s)"
+        run.output.say(f"reversed {work.name}: {done.applied:,} entries in {took}", mark="✓")
+        run.output.say(f"batch {done.batch_id}   undo: {reversal_views.undo(done)}", mark=" ")
+        run.show(reversal_views.receipt(work, done))
+        if (left := work.incomplete(done)) is not None:
+            raise left
+
+
+def _planned(run: Run, work: Undoing) -> None:
+    from tokenctl.cli import reversal_views
+
+    run.output.say(f"dry run, nothing was written: {reversal_views.sentence(work)}")
+    _left_out(run, work)
+    limit = run.settings.limits.batch_total
+    if work.unconfirmed_total() is not None:
+        run.output.say(f"above the limit of {limit:,} tokens: it will need --expect-total {work.total}", mark=" ")
+    run.show(reversal_views.plan(work))
+
+
+def _confirm(run: Run, work: Undoing, *, yes: bool) -> None:
+    from tokenctl.cli import reversal_views
+
+    run.output.say(reversal_views.sentence(work), mark=" ")
+    _left_out(run, work)
+    if work.resumes:
+        run.output.say(f"an earlier run was cut off after {work.plan.own:,} entries; this one finishes it", mark=" ")
+    total = work.unconfirmed_total()
+    if total is not None:
+        limit = run.settings.limits.batch_total
+        run.output.require_number("--expect-total", total, limit, what="tokens in one reversal")
+        run.output.confirm_number("total", total)
+    elif not yes:
+        run.output.confirm(f"Reverse {work.name}?")
+
+
+def _left_out(run: Run, work: Undoing) -> None:
+    from tokenctl.cli import reversal_views
+    from tokenctl.services import reversal_sets
+
+    line = reversal_views.left_out(work)
+    if line is not None:
+        run.output.say(line, mark=" ")
+        for user in reversal_sets.named(work.shortages):
+            run.output.say(user, mark="   ")
 
 
 def register(app: typer.Typer) -> None:

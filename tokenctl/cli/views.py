@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tokenctl.models import Balance, Batch, ImportReport, Receipt
+from tokenctl.models import Balance, ImportReport, Receipt
 from tokenctl.output import Cell, Column, Table, View
 
 
@@ -179,24 +179,6 @@ def _import_table(report: ImportReport, counts: dict[str, Any], tokens: int) -> 
             if len(report.by_reason) > 1
         ]
     return Table((Column("RESULT"), Column("ROWS", number=True), Column("TOKENS", number=True)), rows)
-
-
-def batch_reversal(original: Batch, reversal: Batch | None, *, rows: int, tokens: int, dry_run: bool) -> View:
-    """The receipt, or the plan, of a batch's reversal; `tokens` is how many are taken back."""
-    data: dict[str, Any] = {
-        "batch_id": None if reversal is None else reversal.batch_id,
-        "reverses_batch": original.batch_id,
-        "rows": rows,
-        "tokens": tokens,
-        "refused": 0 if reversal is None else reversal.refused,
-        "operator": None if reversal is None else reversal.operator,
-        "reason": None if reversal is None else reversal.reason,
-        "at": None if reversal is None else reversal.finished_at,
-    }
-    cells: list[tuple[Cell, ...]] = [("would be reversed" if dry_run else "reversed", rows, tokens)]
-    cells += [("refused by the ledger", data["refused"], None)] if data["refused"] else []
-    table = Table((Column("RESULT"), Column("ROWS", number=True), Column("TOKENS", number=True)), cells)
-    return View("tokenctl.batch_reversal.v1", data, table, value=data["batch_id"], meta={"dry_run": dry_run})
 
 
 def facts(schema: str, pairs: dict[str, Cell]) -> View:

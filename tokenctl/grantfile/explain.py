@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection
 
 from tokenctl.grantfile.display import clean, shown
-from tokenctl.grantfile.fields import KINDS, LENGTHS, MAX_AMOUNT, REASON, hidden_character
+from tokenctl.grantfile.fields import KINDS, LENGTHS, MAX_AMOUNT, REASON, hidden_character, own_key
 from tokenctl.grantfile.values import Number, Value
 
 _WHOLE = "is not a whole number of tokens"
@@ -61,6 +61,8 @@ def _text(column: str, text: str) -> str:
         return f"has {what} {_code(char)} at character {text.index(char) + 1}; a note is one line of plain text"
     if column == "kind":
         return f"{shown(text)} is no kind that an import may post; write {' or '.join(KINDS)}"
+    if column == "idempotency_key" and (prefix := own_key(text)):
+        return f"{shown(text)} begins with '{prefix}', as only the ledger's own keys do"
     made_of, odd = _MADE_OF[column]
     if column == "reason" and re.fullmatch(REASON, text.lower()):
         return f"{shown(text)} has capitals; write '{text.lower()}'"

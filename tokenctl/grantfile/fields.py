@@ -20,6 +20,10 @@ USER_ID = r"[A-Za-z0-9._:@][A-Za-z0-9._:@-]{0,127}+"
 AMOUNT = r"[1-9][0-9]{0,14}+"
 REASON = r"[a-z][a-z0-9_-]{0,31}+"
 KEY = r"[A-Za-z0-9._:@/-]{1,128}+"
+#: How keys begin that the ledger itself makes, for reversals and for payments; see sql/functions/020_reading.sql.
+OWN_KEYS = ("reverse:", "generation:")
+#: A key that a grant may have.
+FREE_KEY = rf"(?!{'|'.join(OWN_KEYS)}){KEY}"
 TICKET = r"[A-Za-z0-9._:@/#-]{1,64}+"
 KINDS = ("bonus", "purchase")
 DEFAULT_KIND: Final = "bonus"
@@ -37,6 +41,11 @@ def canonical(name: str) -> str:
 def campaign_key(campaign: str) -> str:
     """The key of a grant in a campaign: one for each user."""
     return f"bonus:{campaign}"
+
+
+def own_key(key: str) -> str:
+    """Return how `key` begins if keys of the ledger's own begin so; "" for one that a grant may have."""
+    return next((prefix for prefix in OWN_KEYS if key.startswith(prefix)), "")
 
 
 def hidden_character(text: str) -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
-from tokenctl.grantfile.fields import AMOUNT, IGNORED, KEY, KINDS, REASON, TICKET, USER_ID, canonical
+from tokenctl.grantfile.fields import AMOUNT, FREE_KEY, IGNORED, KINDS, REASON, TICKET, USER_ID, canonical
 from tokenctl.grantfile.options import CheckOptions
 from tokenctl.grantfile.shape import Shape
 
@@ -18,7 +18,7 @@ _VALUES = {
     "user_id": USER_ID,
     "amount": AMOUNT,
     "reason": REASON,
-    "idempotency_key": KEY,
+    "idempotency_key": FREE_KEY,
     "ticket": TICKET,
     "kind": "|".join(KINDS),
 }

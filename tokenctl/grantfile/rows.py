@@ -22,6 +22,7 @@ from tokenctl.grantfile.fields import (
     USER_ID,
     campaign_key,
     hidden_character,
+    own_key,
 )
 from tokenctl.grantfile.values import Number, Value
 
@@ -42,6 +43,12 @@ def _one_line(text: str) -> str:
     return text
 
 
+def _free_key(key: str) -> str:
+    if own_key(key):
+        raise ValueError
+    return key
+
+
 def _whole_text(pattern: str) -> str:
     # The pattern is also part of the published schema, which knows no possessive repetition.
     return f"^{pattern.replace('}+', '}')}$"
@@ -55,7 +62,7 @@ class GrantRow(BaseModel):
     user_id: Annotated[str, Field(pattern=_whole_text(USER_ID))]
     amount: Annotated[int, Field(ge=1, le=MAX_AMOUNT), BeforeValidator(_whole)]
     reason: Annotated[str, Field(pattern=_whole_text(REASON))]
-    idempotency_key: Annotated[str, Field(pattern=_whole_text(KEY))]
+    idempotency_key: Annotated[str, Field(pattern=_whole_text(KEY)), AfterValidator(_free_key)]
     note: Annotated[str, Field(max_length=LENGTHS["note"]), AfterValidator(_one_line)] | None = None
     ticket: Annotated[str, Field(pattern=_whole_text(TICKET))] | None = None
     kind: Literal["bonus", "purchase"] = DEFAULT_KIND

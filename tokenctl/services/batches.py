@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from tokenctl.errors import NotFound
 from tokenctl.grantfile.rejects import beside
-from tokenctl.models import BatchStanding, Finding
+from tokenctl.models import BatchStanding, Finding, Selection
+from tokenctl.services import reversal_sets
 from tokenctl.storage.batches import Batches
 
 
@@ -49,8 +51,15 @@ def show(batches: Batches, batch_id: str, *, ledger_name: str) -> BatchReport:
 def again(batch: BatchStanding) -> str | None:
     """The command that does this very batch, or None when its rows came from standard input."""
     if batch.kind == "reversal":
-        words = ["reverse", "--batch", str(batch.reverses_batch), "--reason", batch.reason or "mistake"]
-        return _line(words, note=batch.options.get("note"), ticket=batch.options.get("ticket"))
+        until = batch.options.get("until")  # as it was given; else the reversal's own time is its end
+        chosen = Selection(
+            batch.reverses_batch,
+            batch.reverses_operator,
+            batch.reverses_since,
+            None if until is None else datetime.fromisoformat(str(until)),
+        )
+        note, ticket = batch.options.get("note"), batch.options.get("ticket")
+        return reversal_sets.command(chosen, reason=batch.reason or "mistake", note=note, ticket=ticket)
     return None if batch.file_name in (None, "-") else _import(str(batch.file_name), batch)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from tokenctl.errors import LimitNotConfirmed, OutcomeUnknown, TokenctlError, UsageError
+from tokenctl.grantfile import fields
 from tokenctl.models import Grant, Receipt
 from tokenctl.services.refusals import DONE, refusal
 from tokenctl.settings import Settings, check_reason
@@ -23,6 +24,10 @@ def check(grant: Grant, settings: Settings, *, confirm_amount: int | None) -> bo
     """
     if grant.campaign and grant.key:
         raise UsageError("--campaign is a key of its own: one claim per user", hint="leave --idempotency-key out")
+    if prefix := fields.own_key(grant.key or ""):
+        raise UsageError(
+            f"--idempotency-key: only the ledger's own keys begin with '{prefix}'", hint="give it another name"
+        )
     check_reason(grant.reason, settings)
     if confirm_amount is not None and confirm_amount != grant.amount:
         raise LimitNotConfirmed(

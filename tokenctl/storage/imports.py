@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from psycopg import sql
@@ -19,7 +19,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row
 
 from tokenctl.errors import TryLater
-from tokenctl.models import Batch, Finding, Plan, Shortage
+from tokenctl.models import Batch, Finding, Plan, Selection
 from tokenctl.resilience.retry import KEYED, ONCE
 from tokenctl.storage.database import Connection, Database
 from tokenctl.storage.queries import query
@@ -42,6 +42,43 @@ class PendingLane:
     slice: int
     staged: int
     staged_tokens: int
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """A user from whom a reversal wants more than is available; in tokens.
+
+    `entries` of `tokens` in all must be left out for that.
+    """
+
+    user_id: str
+    wanted: int
+    available: int
+    entries: int
+    tokens: int
+
+    @property
+    def missing(self) -> int:
+        """Tokens that are spent or held."""
+        return self.wanted - self.available
+
+
+@dataclass(frozen=True)
+class KindTotal:
+    """What a reversal comes to for entries of one kind: tokens that are taken from users and given back."""
+
+    kind: str
+    entries: int
+    taken: int
+    given: int
+
+
+@dataclass(frozen=True)
+class _Staged:
+    """What reversal_stage_v1 answers for a partition."""
+
+    staged: int
+    chosen: bool
 
 
 class BatchStore:
@@ -114,24 +151,24 @@ class BatchStore:
             )[0]
         )
 
-    def open_reversal(self, reverses: str, *, reason: str, note: str | None, ticket: str | None, rows: int) -> str:
-        """Stage the compensating entries of a batch; answers as reversal_open_v1 does."""
-        values = {
-            "batch": self._batch,
-            "reverses": reverses,
-            "reason": reason,
-            "note": note,
-            "ticket": ticket,
-            "slices": self._slices(rows),
-            **self._who,
-        }
+    def open_reversal(self, chosen: Selection, *, reason: str, note: str | None, ticket: str | None) -> str:
+        """Make the staging table of a reversal; answers as reversal_open_v1 does."""
+        values = {"id": self._batch, "reason": reason, "note": note, "ticket": ticket, **asdict(chosen), **self._who}
         return str(
             self._ask(
-                "SELECT tokenctl.reversal_open_v1(%(batch)s, %(reverses)s, %(reason)s, %(note)s, %(ticket)s,"
-                " %(slices)s, %(request_id)s, %(claimed_by)s)",
+                "SELECT tokenctl.reversal_open_v1(%(id)s, %(batch)s, %(operator)s, %(since)s, %(until)s,"
+                " %(reason)s, %(note)s, %(ticket)s, %(request_id)s, %(claimed_by)s)",
                 values,
             )[0]
         )
+
+    def stage_reversal(self) -> tuple[int, bool]:
+        """Stage the compensating entries; answers how many, and whether any entry was chosen at all."""
+        parts = self._by_part("reversal_stage_v1", _Staged)
+        rows = sum(part.staged for part in parts)
+        values = {"batch": self._batch, "rows": rows, "slices": self._slices(rows)}
+        self._ask("SELECT tokenctl.reversal_staged_v1(%(batch)s, %(rows)s, %(slices)s)", values)
+        return rows, any(part.chosen for part in parts)
 
     def copy(self, blocks: Iterable[bytes]) -> None:
         """COPY blocks of rows (text format) into the staging table, then seal it."""
@@ -175,17 +212,13 @@ class BatchStore:
         found = [row for rows in self._side_by_side("import_findings", one, range(self._partitions())) for row in rows]
         return sorted(found, key=lambda finding: finding.line)
 
+    def totals(self) -> list[KindTotal]:
+        """What a staged reversal comes to, by kind and partition."""
+        return self._by_part("reversal_totals_v1", KindTotal)
+
     def shortages(self) -> list[Shortage]:
         """Users from whom a staged reversal wants more than is available."""
-
-        def one(connection: Connection, part: int) -> list[Shortage]:
-            with connection.cursor(row_factory=class_row(Shortage)) as cursor:
-                statement = "SELECT * FROM tokenctl.reversal_missing_v1(%(batch)s, %(part)s)"
-                return cursor.execute(statement, {"batch": self._batch, "part": part}).fetchall()
-
-        parts = range(self._partitions())
-        found = [row for rows in self._side_by_side("reversal_missing", one, parts) for row in rows]
-        return sorted(found, key=lambda shortage: shortage.user_id)
+        return sorted(self._by_part("reversal_missing_v1", Shortage), key=lambda shortage: shortage.user_id)
 
     def pending(self) -> list[PendingLane]:
         """Slices that are still to be posted."""
@@ -195,6 +228,11 @@ class BatchStore:
         """From here on the batch is finished by whoever runs the same command."""
         self._posts = True
         self._ask("SELECT tokenctl.import_begin_v1(%(batch)s)", {"batch": self._batch})
+
+    def begin_reversal(self, total: int) -> None:
+        """The same for a reversal of `total` tokens."""
+        self._posts = True
+        self._ask("SELECT tokenctl.reversal_begin_v1(%(batch)s, %(total)s)", {"batch": self._batch, "total": total})
 
     def apply(self, lanes: Sequence[PendingLane], *, progress: Callable[[int], None]) -> None:
         """Post slices side by side, each its own transaction; `progress` hears of rows done."""
@@ -232,9 +270,9 @@ class BatchStore:
         statement = b"SELECT (b).* FROM tokenctl.import_close_v1(%(batch)s, %(rows)s, %(rejected)s, %(duplicate)s) AS b"
         return self._all(Batch, statement, {"batch": self._batch, **values})[0]
 
-    def reversals(self, batch_id: str) -> list[Batch]:
-        """The reversals that a batch has had, the oldest first."""
-        return self._all(Batch, query("reversals_of"), {"batch": batch_id})
+    def reversals(self, chosen: Selection) -> list[Batch]:
+        """The reversals that there have been of that, the oldest first."""
+        return self._all(Batch, query("reversals_of"), asdict(chosen))
 
     def _slices(self, rows: int) -> int:
         return max(1, -(-rows // (SLICE_ROWS * self._partitions())))
@@ -250,6 +288,17 @@ class BatchStore:
                 return cursor.execute(statement, values).fetchall()
 
         return self._database.run(_named(statement), rows, ONCE)
+
+    def _by_part(self, function: str, kind: type[R]) -> list[R]:
+        """The rows that a function of batch and partition answers for all partitions."""
+        statement = f"SELECT * FROM tokenctl.{function}(%(batch)s, %(part)s)".encode()  # noqa: S608 — a name of ours
+
+        def one(connection: Connection, part: int) -> list[R]:
+            with connection.cursor(row_factory=class_row(kind)) as cursor:
+                return cursor.execute(statement, {"batch": self._batch, "part": part}).fetchall()
+
+        found = self._side_by_side(_named(statement), one, range(self._partitions()))
+        return [row for rows in found for row in rows]
 
     def _ask(self, statement: str, values: dict[str, Any]) -> tuple[Any, ...]:
         sent = statement.encode()

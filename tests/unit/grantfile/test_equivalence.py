@@ -28,7 +28,10 @@ VALUES = {
     "user_id": ["u1", "u_2", "a.b@c:d-e", "9", "u" * 128, "u" * 129, "-u", "u 1", " u1", "ü", "u\t1", "", "u\ufeff"],
     "amount": ["1", "42", "9" * 15, "9" * 16, "0", "05", "+5", "-5", "1.000", "1_000", " 5", "5 ", "٣", "1e3", ""],
     "reason": ["test", "a", "r" * 32, "r" * 33, "promo", "Test", "1a", "a b", "", "a_b-9", "ä"],
-    "idempotency_key": ["k1", "a/b", "k" * 128, "k" * 129, "bonus:x", "k 1", "", "k,1", "ke\ny", 'k"', "k#"],
+    "idempotency_key": [
+        "k1", "a/b", "k" * 128, "k" * 129, "bonus:x", "reverse:7", "generation:x", "reverse", "k 1", "", "k,1",
+        "ke\ny", 'k"', "k#",
+    ],
     "note": [
         "", "a", "Für Ä", "画像", "🎄", "a\u00a0b", "\u00a0a", "a\u3000", " a", "a ", "a  b", "a\tb", "a,b", "a;b",
         'a "b"', '"', "a\nb", "a\rb", "a\\b", r"\N", r"\.", "\x01\x02", "\x7f", "\x85", "\u2028", "\u200b", "\u202e",
@@ -42,7 +45,7 @@ FORMS = {
     "user_id": r"[A-Za-z0-9._:@][A-Za-z0-9._:@-]{0,127}",
     "amount": r"[1-9][0-9]{0,14}",
     "reason": r"[a-z][a-z0-9_-]{0,31}",
-    "idempotency_key": r"[A-Za-z0-9._:@/-]{1,128}",
+    "idempotency_key": r"(?!reverse:|generation:)[A-Za-z0-9._:@/-]{1,128}",
     "ticket": r"[A-Za-z0-9._:@/#-]{0,64}",
     "kind": r"|bonus|purchase",
 }

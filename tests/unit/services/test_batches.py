@@ -24,6 +24,7 @@ def batch(**given: Any) -> BatchStanding:
         "claimed_by": "me", "request_id": "r", "rows_read": 9, "rejected": 0, "duplicate": 0, "applied": 9,
         "applied_tokens": 90, "replayed": 0, "replayed_tokens": 0, "conflicting": 0, "refused": 0, "started_at": NOW,
         "finished_at": NOW, "standing": "done", "reversed_by": None, "staged": 0, "posted": 0,
+        "reverses_operator": None, "reverses_since": None, "reverses_until": None,
     }  # fmt: skip
     return BatchStanding(**{**values, **given})
 

@@ -1,0 +1,201 @@
+-- The reversal of many entries: of a batch, or of all that one operator did in a time. Its rows
+-- come from the ledger and not from a client; planned and posted they are as an import's are.
+
+-- Whether entry `t` is an operator's doing: of the session's role, or of the user whom the client
+-- claimed to be, with or without host.
+CREATE OR REPLACE FUNCTION tokenctl.done_by(p_name text, p_since timestamptz, p_until timestamptz) RETURNS text
+  LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN format('(t.operator = %1$L OR t.claimed_by = %1$L OR starts_with(t.claimed_by, %2$L)) AND t.created_at >= %3$L AND t.created_at < %4$L',
+    p_name, p_name || '@', p_since, p_until);
+END
+$$;
+
+-- Whether what the operator did to an entry still stands. Down from it, entry by entry that the
+-- one above reverses: as many in a row as are the operator's own cancel each other out in
+-- pairs. An even number leaves things as others left them, and nothing is to be reversed.
+CREATE OR REPLACE FUNCTION tokenctl.own_doing_stands(p_user_id text, p_seq bigint, p_operator text, p_since timestamptz, p_until timestamptz)
+  RETURNS boolean
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_seq  bigint := p_seq;
+  v_odd  boolean := false;
+  v_mine boolean;
+BEGIN
+  WHILE v_seq IS NOT NULL LOOP
+    SELECT t.reverses_seq, (t.operator = p_operator OR t.claimed_by = p_operator OR starts_with(t.claimed_by, p_operator || '@'))
+        AND t.created_at >= p_since AND t.created_at < p_until  -- as in done_by, which is too slow for one entry
+      INTO v_seq, v_mine FROM tokenctl.token_transactions t WHERE t.user_id = p_user_id AND t.seq = v_seq;
+    EXIT WHEN v_mine IS NOT TRUE;
+    v_odd := NOT v_odd;
+  END LOOP;
+  RETURN v_odd;
+END
+$$;
+
+-- Make the reversal's row and its staging table. p_reverses names a batch, or p_operator, p_since
+-- and p_until what an operator did. Answers `open`, `resume` (an earlier run was cut off while
+-- it posted), `done` (by a twin), `unknown_batch`, `not_finished` or `not_allowed`.
+CREATE OR REPLACE FUNCTION tokenctl.reversal_open_v1(
+  p_batch text, p_reverses text, p_operator text, p_since timestamptz, p_until timestamptz,
+  p_reason text, p_note text, p_ticket text, p_request_id text, p_claimed_by text
+) RETURNS text
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
+AS $$
+DECLARE
+  v_state text;
+BEGIN
+  IF NOT pg_has_role(session_user, 'tokenctl_batch', 'MEMBER') THEN
+    PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'reverse-many', 'not_allowed', coalesce(p_reverses, p_operator), '{}');
+    RETURN 'not_allowed';
+  END IF;
+  IF p_reverses IS NOT NULL THEN
+    SELECT b.state INTO v_state FROM tokenctl.import_batches b WHERE b.batch_id = p_reverses;
+    IF v_state IS DISTINCT FROM 'done' THEN
+      RETURN CASE WHEN v_state IS NULL THEN 'unknown_batch' ELSE 'not_finished' END;
+    END IF;
+  END IF;
+  SELECT b.state INTO v_state FROM tokenctl.import_batches b WHERE b.batch_id = p_batch;
+  IF v_state = 'done' THEN
+    RETURN 'done';
+  END IF;
+  PERFORM tokenctl.import_demand_lock(p_batch);
+  PERFORM tokenctl.import_reap();
+  -- One that was cut off is finished with the reason and the end that it began with, so that
+  -- what it posted is known as its own. Its slices are counted when its rows are there.
+  INSERT INTO tokenctl.import_batches AS b (batch_id, kind, options, slices, reverses_batch, reverses_operator, reverses_since,
+    reverses_until, reason, operator, claimed_by, request_id)
+  VALUES (p_batch, 'reversal', jsonb_strip_nulls(jsonb_build_object('note', p_note, 'ticket', p_ticket, 'until', p_until)), 1,
+    p_reverses, p_operator, p_since, CASE WHEN p_operator IS NOT NULL THEN least(p_until, clock_timestamp()) END,
+    p_reason, session_user, p_claimed_by, p_request_id)
+  ON CONFLICT (batch_id) DO UPDATE SET operator = excluded.operator, claimed_by = excluded.claimed_by, request_id = excluded.request_id
+  WHERE (b.reverses_batch, b.reverses_operator, b.reverses_since)
+    IS NOT DISTINCT FROM (excluded.reverses_batch, excluded.reverses_operator, excluded.reverses_since);
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'batch % is other work', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+  PERFORM tokenctl.staging_create(p_batch, 'reverses_seq IS NOT NULL', NULL);
+  RETURN CASE v_state WHEN 'applying' THEN 'resume' ELSE 'open' END;
+END
+$$;
+
+-- Stage one partition, once: answers how many entries are to be reversed and, where none is,
+-- whether there were any. What this very reversal posted before it was cut off is staged
+-- again, so that its slices count the same; their lanes are done and post nothing twice.
+-- In a user's rows what is given back stands first and what is taken back after it, the
+-- smallest first: so a balance is never below its end, and as many as possible can be reversed.
+CREATE OR REPLACE FUNCTION tokenctl.reversal_stage_v1(p_batch text, p_part integer, OUT staged bigint, OUT chosen boolean)
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET work_mem = '64MB'
+AS $$
+DECLARE
+  batch     tokenctl.import_batches := tokenctl.import_own(p_batch);
+  v_table   text := tokenctl.staging_part(p_batch, p_part);
+  v_entries text := format('tokenctl.%I', 'token_transactions_' || p_part);
+  -- For a batch no time is compared: a clock that was set back must not leave entries out.
+  v_chosen  text := CASE WHEN batch.reverses_batch IS NOT NULL THEN format('t.batch_id = %L', batch.reverses_batch)
+    ELSE tokenctl.done_by(batch.reverses_operator, batch.reverses_since, batch.reverses_until) END;
+  v_stands  text := CASE WHEN batch.reverses_batch IS NOT NULL THEN 'true'
+    ELSE format('(t.reverses_seq IS NULL OR tokenctl.own_doing_stands(t.user_id, t.seq, %L, %L, %L))',
+      batch.reverses_operator, batch.reverses_since, batch.reverses_until) END;
+BEGIN
+  IF batch.kind <> 'reversal' THEN
+    RAISE EXCEPTION 'batch % is no reversal', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+  EXECUTE format('SELECT count(*) FROM %s', v_table) INTO staged;
+  IF staged = 0 THEN
+    EXECUTE format($sql$
+      INSERT INTO %1$s (line, user_id, amount, kind, reason, note, ticket, idempotency_key, reverses_seq)
+      SELECT row_number() OVER (ORDER BY t.user_id, t.amount, t.seq), t.user_id, -t.amount, t.kind, $1, $2, $3, 'reverse:' || t.seq, t.seq
+      FROM %2$s t
+      WHERE %3$s AND t.batch_id IS DISTINCT FROM $4
+        AND NOT EXISTS (SELECT FROM %2$s r WHERE r.user_id = t.user_id AND r.reverses_seq = t.seq AND r.batch_id IS DISTINCT FROM $4)
+        AND %4$s $sql$, v_table, v_entries, v_chosen, v_stands)
+    USING batch.reason, batch.options ->> 'note', batch.options ->> 'ticket', p_batch;
+    GET DIAGNOSTICS staged = ROW_COUNT;
+  END IF;
+  chosen := staged > 0;
+  IF staged = 0 THEN
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s t WHERE %s)', v_entries, v_chosen) INTO chosen;
+  END IF;
+END
+$$;
+
+-- All is staged: how many rows, and into how many slices of a partition they are cut. Those of
+-- one that was cut off stay as they were, so that its finished ones still mean the same users.
+CREATE OR REPLACE FUNCTION tokenctl.reversal_staged_v1(p_batch text, p_rows bigint, p_slices integer) RETURNS void
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
+AS $$
+BEGIN
+  PERFORM tokenctl.import_own(p_batch);
+  UPDATE tokenctl.import_batches b SET rows_read = p_rows, slices = CASE b.state WHEN 'staging' THEN p_slices ELSE b.slices END
+  WHERE b.batch_id = p_batch AND b.kind = 'reversal';
+END
+$$;
+
+-- What one partition of a staged reversal comes to: entries and tokens that are taken from users
+-- and given back to them, by kind. What it posted before it was cut off is counted, too.
+CREATE OR REPLACE FUNCTION tokenctl.reversal_totals_v1(p_batch text, p_part integer)
+  RETURNS TABLE (kind text, entries bigint, taken bigint, given bigint)
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM tokenctl.import_own(p_batch);
+  RETURN QUERY EXECUTE format($sql$
+    SELECT s.kind::text, count(*), coalesce(-sum(s.amount) FILTER (WHERE s.amount < 0), 0)::bigint,
+      coalesce(sum(s.amount) FILTER (WHERE s.amount > 0), 0)::bigint
+    FROM %s s GROUP BY s.kind $sql$, tokenctl.staging_part(p_batch, p_part));
+END
+$$;
+
+-- Users of one partition for whom a reversal lacks tokens, spent or held since: what it wants of
+-- them, what they have available, and how many entries of how many tokens must be left out.
+CREATE OR REPLACE FUNCTION tokenctl.reversal_missing_v1(p_batch text, p_part integer)
+  RETURNS TABLE (user_id text, wanted bigint, available bigint, entries bigint, tokens bigint)
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM tokenctl.import_own(p_batch);
+  RETURN QUERY EXECUTE format($sql$
+    WITH wanted AS MATERIALIZED (
+      SELECT s.user_id, s.line, s.amount FROM %1$s s
+      WHERE NOT EXISTS (SELECT FROM %2$s r WHERE r.user_id = s.user_id AND r.reverses_seq = s.reverses_seq)),
+    short AS MATERIALIZED (
+      SELECT a.user_id, w.tokens, a.available
+      FROM (SELECT user_id, -sum(amount) AS tokens FROM wanted GROUP BY user_id HAVING sum(amount) < 0) w
+      JOIN (SELECT a.user_id, a.balance - %4$s AS available FROM %3$s a) a USING (user_id)
+      WHERE a.available < w.tokens)
+    SELECT user_id::text, tokens::bigint, greatest(available, 0), count(*) FILTER (WHERE amount < 0 AND running < 0),
+      coalesce(-sum(amount) FILTER (WHERE amount < 0 AND running < 0), 0)::bigint
+    FROM (
+      SELECT h.user_id, h.tokens, h.available, w.amount, h.available + sum(w.amount) OVER (PARTITION BY w.user_id ORDER BY w.line) AS running
+      FROM short h JOIN wanted w USING (user_id)) r
+    GROUP BY user_id, tokens, available $sql$,
+    tokenctl.staging_part(p_batch, p_part), format('tokenctl.%I', 'token_transactions_' || p_part),
+    format('tokenctl.%I', 'token_accounts_' || p_part), tokenctl.held_by_a(p_part));
+END
+$$;
+
+-- Confirmed, with the total that was: as import_begin_v1. Whoever finishes it is held to that total.
+CREATE OR REPLACE FUNCTION tokenctl.reversal_begin_v1(p_batch text, p_total bigint) RETURNS void
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
+AS $$
+BEGIN
+  PERFORM tokenctl.import_own(p_batch);
+  UPDATE tokenctl.import_batches b SET state = 'applying', options = b.options || jsonb_build_object('total', p_total)
+  WHERE b.batch_id = p_batch AND b.kind = 'reversal' AND b.state = 'staging';
+END
+$$;
+
+REVOKE ALL ON FUNCTION tokenctl.done_by(text, timestamptz, timestamptz), tokenctl.own_doing_stands(text, bigint, text, timestamptz, timestamptz),
+  tokenctl.reversal_open_v1(text, text, text, timestamptz, timestamptz, text, text, text, text, text),
+  tokenctl.reversal_stage_v1(text, integer), tokenctl.reversal_staged_v1(text, bigint, integer),
+  tokenctl.reversal_totals_v1(text, integer), tokenctl.reversal_missing_v1(text, integer),
+  tokenctl.reversal_begin_v1(text, bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tokenctl.reversal_stage_v1(text, integer), tokenctl.reversal_staged_v1(text, bigint, integer),
+  tokenctl.reversal_totals_v1(text, integer), tokenctl.reversal_missing_v1(text, integer),
+  tokenctl.reversal_begin_v1(text, bigint) TO tokenctl_batch;
+-- A support role gets its refusal, and an audit row, from the function itself.
+GRANT EXECUTE ON FUNCTION tokenctl.reversal_open_v1(text, text, text, timestamptz, timestamptz, text, text, text, text, text)
+  TO tokenctl_support, tokenctl_batch;

@@ -1,0 +1,295 @@
+"""Undoing many entries: a batch, or all that one operator did. Staged, counted, confirmed, posted by slices."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any, Self
+
+from tokenctl.errors import (
+    AlreadyReversed,
+    InsufficientTokens,
+    LimitNotConfirmed,
+    LockHeld,
+    NotAllowed,
+    NotFound,
+    Refused,
+    TokenctlError,
+    TryLater,
+)
+from tokenctl.models import Batch, Plan, Selection
+from tokenctl.settings import Limits
+from tokenctl.storage.imports import BatchStore, KindTotal, Shortage
+
+#: Users that a message names; JSON names up to NAMED.
+SHOWN = 20
+NAMED = 10_000
+
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `reverse --batch` or `--operator` was asked for; `expect_total` in tokens."""
+
+    chosen: Selection
+    reason: str
+    note: str | None = None
+    ticket: str | None = None
+    partial: bool = False
+    expect_total: int | None = None
+
+
+@dataclass
+class Undoing:
+    """One run of the reversal of many: from the selection to its receipt. Close it whatever happens."""
+
+    make_store: Callable[[str], BatchStore]
+    asked: Asked
+    limits: Limits
+    original: Batch | None = None
+    plan: Plan = field(default_factory=Plan)
+    kinds: list[KindTotal] = field(default_factory=list)
+    shortages: list[Shortage] = field(default_factory=list)
+    resumes: bool = False
+    _store: BatchStore | None = None
+    _opened: bool = False
+    _started: float = field(default_factory=monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken so far."""
+        return monotonic() - self._started
+
+    @property
+    def store(self) -> BatchStore:
+        """The batch at work."""
+        assert self._store is not None  # noqa: S101 — prepare makes it
+        return self._store
+
+    @property
+    def left_out(self) -> tuple[int, int]:
+        """Entries that cannot be reversed as things stand, and their tokens."""
+        return sum(s.entries for s in self.shortages), sum(s.tokens for s in self.shortages)
+
+    @property
+    def taken(self) -> int:
+        """Tokens that users lose, in the whole of a reversal that was cut off too."""
+        return sum(kind.taken for kind in self.kinds) - self.left_out[1]
+
+    @property
+    def given(self) -> int:
+        """Tokens that users get back, because what is undone had taken them."""
+        return sum(kind.given for kind in self.kinds)
+
+    @property
+    def total(self) -> int:
+        """Tokens that move, either way: what a limit bounds."""
+        return self.taken + self.given
+
+    def prepare(self) -> None:
+        """Stage and count. Raises when there is nothing to reverse, not enough, or another total than expected."""
+        earlier = self._open()
+        staged, found = self.store.stage_reversal()
+        if not staged and not self.resumes:
+            raise self._nothing(earlier, found=found)
+        self.plan = self.store.plan(known_only=False, drop=False)
+        self.kinds = _by_kind(self.store.totals())
+        self.shortages = self.store.shortages()
+        if self.resumes:  # one that was cut off is finished, and leaves out those users alone
+            self._expect(self._confirmed(), "was begun with")
+            return
+        entries, _ = self.left_out
+        if entries and (not self.asked.partial or entries == self.plan.fresh):
+            raise self.short(nothing_left=entries == self.plan.fresh)
+        self._expect(self.total, "comes to")
+
+    def unconfirmed_total(self) -> int | None:
+        """The total that must still be confirmed, in tokens; None when it is within the limit, or was before."""
+        within = self.total <= self.limits.batch_total
+        return None if within or self.resumes or self.asked.expect_total is not None else self.total
+
+    def apply(self, *, progress: Progress) -> Batch:
+        """Post what was staged, slice by slice; the same command finishes what is cut off."""
+        self.store.begin_reversal(self.total)
+        lanes = self.store.pending()
+        with progress("reversing", sum(lane.staged for lane in lanes)) as advance:
+            self.store.apply(lanes, progress=advance)
+        done = self.store.finish(rows_read=None, rejected=0, duplicate=0)
+        self._opened = False
+        return done
+
+    def short(self, *, nothing_left: bool) -> InsufficientTokens:
+        """The error that names who has spent or holds what the reversal wants back."""
+        missing = sum(item.missing for item in self.shortages)
+        users = "1 user lacks" if len(self.shortages) == 1 else f"{len(self.shortages):,} users lack"
+        way = "" if nothing_left else "; --partial reverses what can be"
+        return InsufficientTokens(
+            "\n".join([f"{self.name} cannot be reversed: {users} {missing:,} tokens", *named(self.shortages)]),
+            hint=f"nothing was changed; the tokens are spent or held{way}",
+            missing=missing,
+            users=[item.user_id for item in self.shortages[:NAMED]],
+            shortages=as_data(self.shortages),
+        )
+
+    def incomplete(self, done: Batch) -> Refused | None:
+        """The error to end with when entries were left out."""
+        if done.refused:
+            return Refused(
+                "\n".join(
+                    [
+                        f"{_entries(done.refused)} not reversed: the tokens are spent or held",
+                        *named(self.shortages),
+                    ]
+                ),
+                hint="the same command reverses the rest when they have the tokens",
+                refused=done.refused,
+                shortages=as_data(self.shortages),
+            )
+        if done.conflicting:
+            return Refused(
+                f"{_entries(done.conflicting)} not reversed: another entry has their key, reverse:SEQ",
+                hint="reverse them one by one with --idempotency-key",
+            )
+        return None
+
+    @property
+    def name(self) -> str:
+        """What is reversed, in words."""
+        chosen = self.asked.chosen
+        if chosen.batch is not None:
+            return f"batch {chosen.batch}"
+        until = f" until {chosen.until:%Y-%m-%d %H:%M} UTC" if chosen.until is not None else ""
+        return f"what {chosen.operator} did since {chosen.since:%Y-%m-%d %H:%M} UTC{until}"
+
+    def __enter__(self) -> Self:
+        """Nothing is opened yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give back the lock; what was only staged is dropped."""
+        if self._opened:
+            with suppress(TokenctlError):  # the reaper of the next import drops it too
+                self.store.give_up()
+        if self._store is not None:
+            self._store.close()
+
+    def _open(self) -> list[Batch]:
+        """Lock and open; answers the reversals that there have been of the same."""
+        chosen = self.asked.chosen
+        self._store = self.make_store(_batch_id(chosen, 0))
+        if chosen.batch is not None:
+            self.original = self.store.batch(chosen.batch)
+            if self.original is None:
+                raise NotFound(f"no batch {chosen.batch} in this ledger", hint="tokenctl batches lists them")
+        earlier = self.store.reversals(chosen)
+        cut_off = next((batch.batch_id for batch in earlier if batch.state != "done"), None)
+        self.store.close()
+        self._store = self.make_store(cut_off or _batch_id(chosen, len(earlier)))
+        if not self.store.lock(*filter(None, [chosen.batch])):
+            raise LockHeld(
+                f"{self.name} is being imported or reversed at this moment", hint="try again when that is done"
+            )
+        asked = self.asked
+        match self.store.open_reversal(chosen, reason=asked.reason, note=asked.note, ticket=asked.ticket):
+            case "not_allowed":
+                raise NotAllowed("the database's role may not reverse so much at once", hint="it needs tokenctl_batch")
+            case "not_finished":
+                raise TryLater(
+                    f"{self.name} is not finished", hint="run its import again to finish it, then reverse it"
+                )
+            case "done":  # by somebody who was quicker
+                raise AlreadyReversed(f"{self.name} is already reversed", hint="nothing was changed")
+            case "resume":
+                self.resumes = True
+        self._opened = True
+        return earlier
+
+    def _nothing(self, earlier: Sequence[Batch], *, found: bool) -> TokenctlError:
+        """Why nothing was staged."""
+        if not found and self.asked.chosen.operator is not None:
+            return NotFound(
+                f"no entry is {self.name}",
+                hint="an operator is a database role, a user name or user@host, as tokenctl history shows them",
+            )
+        by = f" by batch {earlier[-1].batch_id} ({earlier[-1].operator})" if earlier else ""
+        return AlreadyReversed(f"{self.name} is already reversed{by}", hint="nothing was changed")
+
+    def _confirmed(self) -> int:
+        """The total with which a reversal was begun that is finished now."""
+        batch = self.store.batch()
+        return self.total if batch is None else int(batch.options.get("total", self.total))
+
+    def _expect(self, total: int, verb: str) -> None:
+        expected = self.asked.expect_total
+        if expected is not None and expected != total:
+            raise LimitNotConfirmed(
+                f"the reversal of {self.name} {verb} {total:,} tokens, --expect-total says {expected:,};"
+                " nothing was changed",
+                hint="look at it with --dry-run",
+                tokens=total,
+            )
+
+
+def command(chosen: Selection, *, reason: str, note: object = None, ticket: object = None) -> str:
+    """The command line that reverses a selection."""
+    flags = {
+        "batch": chosen.batch,
+        "operator": chosen.operator,
+        "since": _utc(chosen.since),
+        "until": _utc(chosen.until),
+        "reason": reason,
+        "note": note,
+        "ticket": ticket,
+    }
+    given = [word for flag, value in flags.items() if value for word in (f"--{flag}", str(value))]
+    return shlex.join(["tokenctl", "reverse", *given])
+
+
+def named(shortages: Sequence[Shortage]) -> list[str]:
+    """A line for each user who lacks tokens, the first of them."""
+    lines = [
+        f"{s.user_id} lacks {s.missing:,} (wanted {s.wanted:,}, available {s.available:,})" for s in shortages[:SHOWN]
+    ]
+    rest = len(shortages) - SHOWN
+    return [*lines, f"and {rest:,} more users"] if rest > 0 else lines
+
+
+def as_data(shortages: Sequence[Shortage]) -> list[dict[str, Any]]:
+    """Who lacks how much, for programs; at most NAMED users."""
+    return [
+        {"user_id": s.user_id, "wanted": s.wanted, "available": s.available, "missing": s.missing}
+        for s in shortages[:NAMED]
+    ]
+
+
+def _by_kind(totals: Sequence[KindTotal]) -> list[KindTotal]:
+    """One total for each kind."""
+    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for total in totals:
+        for place, number in enumerate((total.entries, total.taken, total.given)):
+            sums[total.kind][place] += number
+    return [KindTotal(kind, *sums[kind]) for kind in sorted(sums)]
+
+
+def _batch_id(chosen: Selection, number: int) -> str:
+    """The id of the reversal of a selection after `number` earlier ones: the same work has one name."""
+    if chosen.batch is not None:
+        what = f"reverse:{chosen.batch}:{number}"
+    else:
+        what = "\0".join(map(str, ("reverse-operator", chosen.operator, chosen.since, chosen.until, number)))
+    return hashlib.sha256(what.encode()).hexdigest()[:12]
+
+
+def _utc(when: datetime | None) -> str | None:
+    return None if when is None else when.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _entries(count: int) -> str:
+    return "1 entry was" if count == 1 else f"{count:,} entries were"
