@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import tarfile
 import tomllib
 import zipfile
@@ -15,30 +13,16 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[2]
+from tests.wheels import ROOT, build, python
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LOCK = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-
-
-def _python(*arguments: str, cwd: Path) -> str:
-    """Run this Python in `cwd` and return what it printed."""
-    ran = subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, check=True, stdout=subprocess.PIPE, text=True, timeout=120
-    )
-    return ran.stdout
-
-
-def _build(target: str, source: Path, destination: Path) -> Path:
-    """Build a wheel or an sdist of `source` into `destination` and return its path."""
-    _python("-m", "hatchling", "build", "-t", target, "-d", str(destination), cwd=source)
-    (built,) = destination.iterdir()
-    return built
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this checkout."""
-    return _build("wheel", ROOT, tmp_path_factory.mktemp("wheel"))
+    return build("wheel", ROOT, tmp_path_factory.mktemp("wheel"))
 
 
 def _beside(folder: str) -> set[str]:
@@ -66,9 +50,9 @@ def test_wheel_holds_sql_completions_and_types(wheel: Path) -> None:
 
 
 def test_wheel_made_from_the_source_archive_is_the_same(wheel: Path, tmp_path: Path) -> None:
-    archive = _build("sdist", ROOT, tmp_path / "sdist")
+    archive = build("sdist", ROOT, tmp_path / "sdist")
     pip = ("-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps", "--no-build-isolation", "-w", "wheel")
-    _python(*pip, str(archive), cwd=tmp_path)
+    python(*pip, str(archive), cwd=tmp_path)
     (rebuilt,) = (tmp_path / "wheel").iterdir()
     assert sorted(zipfile.ZipFile(rebuilt).namelist()) == sorted(zipfile.ZipFile(wheel).namelist())
     with tarfile.open(archive) as tar:
@@ -78,8 +62,8 @@ def test_wheel_made_from_the_source_archive_is_the_same(wheel: Path, tmp_path: P
 
 def test_installed_wheel_finds_its_own_sql(wheel: Path, tmp_path: Path) -> None:
     pip = ("-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(tmp_path))
-    _python(*pip, str(wheel), cwd=tmp_path)
-    found = _python("-c", "from tokenctl.storage import queries; print(queries.sql_root())", cwd=tmp_path)
+    python(*pip, str(wheel), cwd=tmp_path)
+    found = python("-c", "from tokenctl.storage import queries; print(queries.sql_root())", cwd=tmp_path)
     assert Path(found.strip()) == tmp_path / "tokenctl" / "sql"
 
 
