@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tokenctl import address
 from tokenctl.errors import ConfigError
 
 _POSITIVE = "a whole number above zero"
@@ -14,8 +15,10 @@ _SECONDS = "a number of seconds above zero"
 _ADDRESS = "an https address, or an http one of 127.0.0.1 or localhost"
 _MODEL = "a model's name"
 _VERSION = "a version such as v1beta"
+_PROFILE = "a profile's name: letters, digits, _ and -"
+_DATABASE = "an address in quotes"
 _KEYS: dict[str, str] = {
-    "profile": "a text",
+    "profile": _PROFILE,
     "timeout": _SECONDS,
     "reasons": "a list of reason codes",
     "limits.grant": _POSITIVE,
@@ -34,7 +37,7 @@ _KEYS: dict[str, str] = {
     "generate.model": _MODEL,
     "log.level": "one of debug, info, warning, error",
     "log.max_bytes": _POSITIVE,
-    "profiles.*.database": "a text",
+    "profiles.*.database": _DATABASE,
     "profiles.*.protected": "true or false",
 }
 _LEVELS = ("debug", "info", "warning", "error")
@@ -46,6 +49,7 @@ _PATTERNS = {
     ),
     _MODEL: re.compile(r"[a-z0-9][a-z0-9._-]{0,63}"),
     _VERSION: re.compile(r"v[0-9][a-z0-9]{0,15}"),
+    _PROFILE: re.compile(r"\w[\w-]{0,63}"),
 }
 
 
@@ -69,7 +73,9 @@ def read(path: Path, *, required: bool) -> dict[str, Any]:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        place = re.search(r"\(at [^()]*\)$", str(error))
+        wrong = f"wrong TOML {place[0] if place else ''}" if re.search("://|@", str(error)) else str(error)
+        raise ConfigError(f"{path}: {wrong}") from error
     values: dict[str, Any] = {}
     mistakes = [
         f"{path}:{_line_of(text, key)}: {why}"
@@ -80,6 +86,12 @@ def read(path: Path, *, required: bool) -> dict[str, Any]:
         heading = [f"{len(mistakes)} mistakes in the configuration"] if len(mistakes) > 1 else []
         raise ConfigError("\n".join([*heading, *mistakes]), hint="CONTRIBUTING.md and the README list the keys")
     return values
+
+
+def demand_name(profile: str, origin: str) -> None:
+    """Raise ConfigError for what is no name of a profile, without a word of it: an address may stand there."""
+    if not _PATTERNS[_PROFILE].fullmatch(profile):
+        raise ConfigError(f"{address.told(profile)} ({origin}) is not {_PROFILE}")
 
 
 def _flatten(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -100,10 +112,12 @@ def _judge(key: str, value: Any, values: dict[str, Any]) -> str | None:
         import difflib
 
         near = difflib.get_close_matches(pattern, _KEYS, 1, 0.7)
-        return f"unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")
+        told = f"unknown key '{key}'" if re.fullmatch(r"[\w.-]+", key) else "unknown key, which is no name"
+        return told + (f"; did you mean '{near[0]}'?" if near else "")
     good = {
         **{what: isinstance(value, str) and bool(like.fullmatch(value)) for what, like in _PATTERNS.items()},
         "a text": isinstance(value, str) and value != "",
+        _DATABASE: isinstance(value, str) and value != "",
         "true or false": isinstance(value, bool),
         _POSITIVE: type(value) is int and 0 < value < 10**15,
         _SECONDS: type(value) in (int, float) and 0 < value < 10**6,
@@ -114,7 +128,9 @@ def _judge(key: str, value: Any, values: dict[str, Any]) -> str | None:
         and all(isinstance(r, str) and _REASON.fullmatch(r) for r in value),
     }[wanted]
     if not good:
-        return f"{key}: {value!r} is not {wanted}"
+        # A database's address is told by nothing but its key: a piece of it may be its password.
+        given = "what stands there" if wanted == _DATABASE else address.told(value)
+        return f"{key}: {given} is not {wanted}"
     values[key] = value
     return None
 

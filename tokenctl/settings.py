@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tokenctl import configfile
+from tokenctl import address, configfile
 from tokenctl.errors import ConfigError, UsageError
 
 #: Variables that name a server to libpq; any of them means that one was configured.
@@ -149,6 +149,9 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:@/-]{1,128}")
 def load(environ: Mapping[str, str], flags: Flags) -> Settings:
     """Build the settings; raises ConfigError (files, environment) or UsageError (flags)."""
     env = {name: value for name, value in environ.items() if value}  # an empty variable is not set
+    for name, value in env.items():
+        if name.startswith("TOKENCTL_") and name != "TOKENCTL_DATABASE_URL" and address.secrets_of(value):
+            raise ConfigError(f"{name} holds a password", hint="TOKENCTL_DATABASE_URL is for a database's address")
     origins: dict[str, str] = {}
     values: dict[str, Any] = {}
     for path in reversed(config_paths(env, flags.config)):  # the first path wins, so it comes last
@@ -159,6 +162,7 @@ def load(environ: Mapping[str, str], flags: Flags) -> Settings:
         flags.profile, "flag", env, "TOKENCTL_PROFILE", values, "profile", origins, "default"
     )
     data_dir = _xdg(env, "XDG_DATA_HOME", ".local/share") / "tokenctl"
+    configfile.demand_name(profile, profile_origin)
     database, profile = _database(env, profile, profile_origin, values, origins)
     database = replace(database, identity=_identity(env, database, data_dir))
     timeout, timeout_origin = _timeout(env, flags, values, origins)
@@ -274,10 +278,9 @@ def _database(
 
 def _identity(env: Mapping[str, str], database: Database, data_dir: Path) -> str:
     """16 hex digits over what leads to the database: known before any driver is loaded."""
-    address = re.sub(r"(://[^/@]*?):[^/@]*@", r"\1@", database.conninfo)
-    address = re.sub(r"(?i)\b(sslpassword|password)\s*=\s*('(?:[^'\\]|\\.)*'|[^\s&]*)", "", address)
     around = [f"{name}={env[name]}" for name in sorted(env) if name.startswith("PG") and name != "PGPASSWORD"]
-    parts = [database.kind, address, str(data_dir) if database.kind == "embedded" else "", *around]
+    leads_to = address.without_secrets(database.conninfo)
+    parts = [database.kind, leads_to, str(data_dir) if database.kind == "embedded" else "", *around]
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
@@ -295,7 +298,7 @@ def _timeout(
     text = env.get("TOKENCTL_TIMEOUT")
     if text is not None:
         if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text) or float(text) <= 0:
-            raise ConfigError(f"TOKENCTL_TIMEOUT: '{text}' is not a number of seconds above zero")
+            raise ConfigError(f"TOKENCTL_TIMEOUT: {address.told(text)} is not a number of seconds above zero")
         return float(text), "env:TOKENCTL_TIMEOUT"
     if "timeout" in values:
         return float(values["timeout"]), origins["timeout"]
@@ -309,7 +312,9 @@ def _format(env: Mapping[str, str], flags: Flags) -> tuple[str | None, str]:
     if origin != "flag" and form in FORMATS:
         return None, "default"  # a wish for every command; one that lacks the format prints as it would without
     wrong = UsageError if origin == "flag" else ConfigError
-    raise wrong(f"'{form}' ({origin}) is not a format of this command", hint=f"one of {', '.join(flags.formats)}")
+    raise wrong(
+        f"{address.told(form)} ({origin}) is not a format of this command", hint=f"one of {', '.join(flags.formats)}"
+    )
 
 
 def _gemini(env: Mapping[str, str], values: Mapping[str, Any]) -> Gemini:

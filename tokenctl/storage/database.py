@@ -20,6 +20,7 @@ from psycopg import conninfo as libpq
 from psycopg import errors as pg_errors
 from psycopg import pq
 
+from tokenctl import address
 from tokenctl.errors import ConfigError, Fault, OutcomeUnknown, SchemaMismatch, TimedOut, TokenctlError
 from tokenctl.resilience.deadline import Deadline, NoAnswer, bounded
 from tokenctl.resilience.events import Emit, QueryDone, ignore
@@ -215,14 +216,22 @@ class Database:
 
     @property
     def url(self) -> str:
-        """The address as a URI that psql accepts, without the password."""
-        try:
-            given = libpq.conninfo_to_dict(self._conninfo)
-        except psycopg.ProgrammingError as error:  # its text may hold a password
-            raise _wrong_string() from error
-        parts = {key: str(value) for key, value in given.items() if key != "password"}
+        """The address as a URI that psql accepts, without its secrets."""
+        given = self._given()
+        parts = {key: value for key, value in given.items() if not address.is_secret(key)}
         name = quote(parts.pop("dbname", ""), safe="")
         return f"postgresql:///{name}" + (f"?{urlencode(parts, quote_via=quote)}" if parts else "")
+
+    def _given(self) -> dict[str, str]:
+        """What the address says; raises ConfigError for one that is wrong, or has a piece of a secret for a name."""
+        try:
+            given = {key: str(value) for key, value in libpq.conninfo_to_dict(self._conninfo).items()}
+        except psycopg.ProgrammingError as error:  # its text may hold a password
+            raise _wrong_string("postgresql://user@host:port/name, or service=name") from error
+        why = address.mistake(self._conninfo, _of_environment() | given)
+        if why is not None:
+            raise _wrong_string(why)
+        return given
 
     def psql(self, programs: Path | None) -> NoReturn:
         """Become psql on this database; the password goes by the environment, not the arguments."""
@@ -232,17 +241,23 @@ class Database:
                 "psql is not installed",
                 hint="install PostgreSQL's client, or pip install 'tokenctl[embedded]'",
             )
-        password = libpq.conninfo_to_dict(self._conninfo).get("password")
-        environ = dict(os.environ) | ({"PGPASSWORD": str(password)} if password else {})  # noqa: TID251 — handed on to psql
+        given = self._given()
+        unsafe = [key for key in given if address.is_secret(key) and key != "password"]
+        if unsafe:
+            raise ConfigError(
+                f"psql takes the {unsafe[0]} only where everybody can read it",
+                hint="put it in a service file, and name that: service=NAME",
+            )
+        password = {"PGPASSWORD": given["password"]} if given.get("password") else {}
+        environ = dict(os.environ) | password  # noqa: TID251 — handed on to psql
         os.execve(program, ["psql", self.url], environ)  # noqa: S606 — no shell is wanted
 
     @property
     def where(self) -> str:
         """User, host, port and database for people, without a secret."""
         try:
-            parts = {o.keyword.decode(): o.val.decode() for o in pq.Conninfo.get_defaults() if o.val}
-            parts |= {key: str(value) for key, value in libpq.conninfo_to_dict(self._conninfo).items()}
-        except psycopg.Error:
+            parts = _of_environment() | self._given()
+        except ConfigError:
             return "an unreadable address"
         host = parts.get("host") or parts.get("hostaddr") or "localhost"
         if "service" in parts and host == "localhost":
@@ -279,8 +294,8 @@ class Database:
 
     def _connect(self) -> Connection:
         name = self._application_name[:63]
+        given = self._given()
         try:
-            given = libpq.conninfo_to_dict(self._conninfo)
             settings = {key: value for key, value in _DEFAULTS.items() if key not in given}
             left = self.deadline.left()
             if left is not None:
@@ -298,8 +313,8 @@ class Database:
             return connect() if left is None else bounded(connect, left)
         except NoAnswer as error:
             raise failures.silent(self.where) from error
-        except psycopg.ProgrammingError as error:  # the string itself; its text may hold a password
-            raise _wrong_string() from error
+        except psycopg.ProgrammingError as error:  # a value that only psycopg reads; its text is not repeated
+            raise _wrong_string("see the connection strings of libpq") from error
         except psycopg.Error as error:
             raise failures.connecting(error, self._conninfo, self.where) from error
 
@@ -326,7 +341,10 @@ class Database:
         return State(row[0], {int(key): value for key, value in row[1].items()}, row[2])
 
 
-def _wrong_string() -> ConfigError:
-    return ConfigError(
-        "the database's connection string is wrong", hint="postgresql://user@host:port/name, or service=name"
-    )
+def _of_environment() -> dict[str, str]:
+    """The parts of an address that libpq takes from the environment, and from the service file that it names."""
+    return {o.keyword.decode(): o.val.decode(errors="replace") for o in pq.Conninfo.get_defaults() if o.val}
+
+
+def _wrong_string(why: str) -> ConfigError:
+    return ConfigError("the database's connection string is wrong", hint=why)

@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import re
 
+from tokenctl.address import secrets_of
+
 #: What stands where a secret was.
 INSTEAD = "[hidden]"
 #: Shorter secrets are words of everyday use: taking them out would destroy every line, and tell them.
 _SHORTEST = 4
-# libpq's names for a secret, and those that people take for them.
-_KEYS = r"\w*pass?w\w*|\w*secret|scram_\w*key"
-_NAMED = rf"(?i)\b(?:{_KEYS})\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s\\]|\\.)*))"
-# The second goes to the last @ that could end the password, for people who do not encode one.
-_IN_URI = (r"://[^:/@]*:([^/]*?)@", r"://[^:/@]*:(\S*)@")
-
 _secrets: set[str] = set()
 _addresses: set[str] = set()
 _pattern: re.Pattern[str] | None = None
@@ -53,15 +49,6 @@ def forget() -> None:
     _secrets.clear()
     _addresses.clear()
     _pattern = None
-
-
-def secrets_of(conninfo: str) -> set[str]:
-    """The passwords in a connection string, a URI or key=value pairs, well-formed or not."""
-    found = {match[1] for pattern in _IN_URI for match in re.finditer(pattern, conninfo)}
-    for quoted, bare in re.findall(_NAMED, conninfo):
-        for given in (quoted, bare, bare.partition("&")[0]):  # a URI's parameter ends at the &
-            found |= {given, re.sub(r"\\(.)", r"\1", given)}
-    return found - {""}
 
 
 def _add(known: set[str], new: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tokenctl import address as address_of_database
 from tokenctl.telemetry import redaction
 
 #: Characters that one way of quoting or another writes differently.
@@ -46,7 +47,7 @@ def forgetful() -> Iterator[None]:
     ],
 )
 def test_passwords_are_found_in_every_kind_of_address(address: str, secret: str) -> None:
-    assert secret in redaction.secrets_of(address)
+    assert secret in address_of_database.secrets_of(address)
     redaction.hide_address(address)
     assert secret not in redaction.filtered(address)
     assert redaction.filtered(f"-{secret}-") == "-[hidden]-"
@@ -56,7 +57,7 @@ def test_passwords_are_found_in_every_kind_of_address(address: str, secret: str)
     "address", ["postgresql://u@h:1/x", "host=h dbname=x passfile=/p", "service=x", "http://h/x", "", "password="]
 )
 def test_an_address_without_a_password_stays_as_it_is(address: str) -> None:
-    assert redaction.secrets_of(address) == set()
+    assert address_of_database.secrets_of(address) == set()
     redaction.hide_address(address)
     assert redaction.filtered(address) == address
 
