@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import NOWHERE, Cli, CommandLine
+from tests.cli.searched import Searched
 from tests.pg import LedgerDB
 
 
@@ -25,3 +26,10 @@ def offline(home: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.Ca
     monkeypatch.chdir(home)
     monkeypatch.setenv("TOKENCTL_DATABASE_URL", NOWHERE)
     return CommandLine(monkeypatch, capsysbinary)
+
+
+@pytest.fixture
+def nowhere(offline: CommandLine, home: Path, tmp_path: Path) -> Searched:
+    """Where no database answers, and nobody waits for one."""
+    offline.patch.setenv("TOKENCTL_TIMEOUT", "0.05")
+    return Searched(offline, home, tmp_path)

@@ -347,4 +347,6 @@ def _of_environment() -> dict[str, str]:
 
 
 def _wrong_string(why: str) -> ConfigError:
-    return ConfigError("the database's connection string is wrong", hint=why)
+    error = ConfigError("the database's connection string is wrong", hint=why)
+    error.fault = Fault.CONFIG
+    return error
