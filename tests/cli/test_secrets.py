@@ -88,7 +88,7 @@ def test_an_address_that_leads_nowhere(nowhere: Searched, url: str) -> None:
 def test_a_server_that_is_none(nowhere: Searched, manner: str) -> None:
     with hostile_server.serving(manner) as port:
         nowhere.address(f"postgresql://u:{CANARY}@127.0.0.1:{port}/x?gssencmode=disable")
-        patience = {"silent": "0.1", "repeating_later": "5"}.get(manner, "0.2")  # the last one answers, and must be heard
+        patience = {"silent": "0.1", "repeating_later": "5"}.get(manner, "0.2")  # it answers
         nowhere.cli.patch.setenv("TOKENCTL_TIMEOUT", patience)
         nowhere.every_command()
         if manner == "repeating_later":
