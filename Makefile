@@ -12,10 +12,10 @@ READY := $(VENV)/ready-$(shell { pwd; $(PYTHON) -V; cat pyproject.toml constrain
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check lint types format schema docs bench lock upgrade clean
+.PHONY: help demo test check lint types format schema docs bench mutations lock upgrade clean
 
 help:  ## Print this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F @ '{ printf "%-16s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F @ '{ printf "%-17s%s\n", $$1, $$2 }'
 
 demo: $(READY)  ## Import the example grants into an embedded ledger and show balances
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" sh examples/demo.sh
@@ -50,6 +50,9 @@ lock: $(VENV)/uv-$(UV_VERSION)  ## Bring constraints.txt in line with pyproject.
 
 upgrade: $(VENV)/uv-$(UV_VERSION)  ## Lock the newest versions that pyproject.toml allows
 	$(COMPILE) --upgrade
+
+mutations: $(READY)  ## Turn off each guard in a copy, and see that its tests fail (half an hour)
+	$(RUN) tests.mutations
 
 clean:  ## Remove the virtual environment, caches and build results (not the demo's ledger)
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -70,10 +70,15 @@ class LedgerDB:
 
     def check(self) -> None:
         """The invariants that hold after every test: see CONTRIBUTING.md."""
-        assert self.rows(_BROKEN) == []
-        assert self.rows("SELECT sum(balance) FROM tokenctl.token_accounts") == self.rows(
-            "SELECT -sum(balance) FROM tokenctl.token_funds"
-        )
+        check(self.rows)
+
+
+def check(rows: Callable[[str], list[tuple[Any, ...]]]) -> None:
+    """The same for a ledger elsewhere; `rows` answers a statement there."""
+    assert rows(_BROKEN) == []
+    assert rows("SELECT sum(balance) FROM tokenctl.token_accounts") == rows(
+        "SELECT -sum(balance) FROM tokenctl.token_funds"
+    )
 
 
 _BROKEN = """

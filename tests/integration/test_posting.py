@@ -168,10 +168,27 @@ def test_twins_that_post_at_once_post_once(each_db: LedgerDB) -> None:
     each_db.check()
 
 
+def test_reversals_at_once_are_one(each_db: LedgerDB) -> None:
+    """Who comes second is told of the first, and of no constraint."""
+    connections = [each_db.connect("support1") for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        for seq in range(1, 40, 2):
+            post(connections[0], key=f"k{seq}")
+            outcomes = [
+                r["outcome"]
+                for r in pool.map(
+                    lambda c, n=seq: reverse(c, "u1", n, request_id=f"r{c.info.backend_pid}"), connections
+                )
+            ]
+            assert sorted(outcomes) == ["already_reversed"] * 3 + ["applied"]
+    each_db.check()
+
+
 def test_time_never_runs_against_seq(ledger_db: LedgerDB) -> None:
     connection = ledger_db.connect("support1")
     post(connection, key="a")
     ledger_db.rows("UPDATE tokenctl.token_accounts SET updated_at = clock_timestamp() + interval '1 hour'")
-    ahead = post(connection, key="b")["created_at"]
-    assert post(connection, key="c")["created_at"] >= ahead
+    ahead = ledger_db.rows("SELECT updated_at FROM tokenctl.token_accounts")[0][0]
+    assert post(connection, key="b")["created_at"] == ahead
+    assert reverse(connection, "u1", 1)["created_at"] == ahead
     ledger_db.check()

@@ -37,24 +37,35 @@ class Deadline:
         self._started = self._clock()
 
 
-def bounded(work: Callable[[], T], seconds: float) -> T:
+def bounded(work: Callable[[], T], seconds: float, *, late: Callable[[T], object] = lambda _: None) -> T:
     """Do `work` and answer its result; raise NoAnswer after `seconds` and abandon it.
 
     For what no time-out of its own bounds: name resolution waits ten seconds for a silent
-    server. `work` goes on in a daemon thread, so it must not change anything.
+    server. `work` goes on in a daemon thread, so it must not change anything; what it
+    answers after all is given to `late`.
     """
     done: list[T] = []
     failed: list[BaseException] = []
+    deciding = threading.Lock()
+    abandoned = threading.Event()
 
     def run() -> None:
         try:
-            done.append(work())
+            result = work()
         except BaseException as error:  # noqa: BLE001 — raised again below
             failed.append(error)
+            return
+        with deciding:
+            if not abandoned.is_set():
+                done.append(result)
+                return
+        late(result)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(seconds)
+    with deciding:
+        abandoned.set()
     if done:
         return done[0]
     if failed:

@@ -131,8 +131,9 @@ class Database:
             try:
                 return work(connection)
             except psycopg.Error as error:
-                if connection.closed:
-                    unsettled.append(failures.working(error, lost=True))
+                failure = failures.working(error, lost=connection.closed)
+                if failure.fault is Fault.LOST:
+                    unsettled.append(failure)
                 raise
 
         def get() -> Connection:
@@ -303,14 +304,24 @@ class Database:
                     raise self._out_of_time()
                 settings["connect_timeout"] = max(2, min(CONNECT_TIMEOUT_S, int(left)))
 
-            def connect() -> Connection:
+            def one(settings: dict[str, Any]) -> Connection:
                 # Prepared statements do not survive a pooler in transaction mode.
                 return psycopg.connect(
                     self._conninfo, autocommit=True, prepare_threshold=None, application_name=name, **settings
                 )
 
+            def connect() -> Connection:
+                found = one(settings)
+                if found.info.parameter_status("in_hot_standby") == "on" and "target_session_attrs" not in given:
+                    # Of several hosts a standby may come first; alone it can be read all the same.
+                    with contextlib.suppress(psycopg.Error):
+                        primary = one({**settings, "target_session_attrs": "primary"})
+                        found.close()
+                        return primary
+                return found
+
             # Nothing else bounds the resolution of a name, and libpq's own limit is per host.
-            return connect() if left is None else bounded(connect, left)
+            return connect() if left is None else bounded(connect, left, late=lambda c: c.close())
         except NoAnswer as error:
             raise failures.silent(self.where) from error
         except psycopg.ProgrammingError as error:  # a value that only psycopg reads; its text is not repeated

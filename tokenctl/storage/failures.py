@@ -38,6 +38,8 @@ _CROWDED = re.compile(
 # libpq tries to connect with some values that it cannot read, such as a port "x".
 _INVALID = re.compile(r"invalid (port number|integer value|\w+ value)", re.IGNORECASE)
 _REFUSED_LOGIN = re.compile(r"password|authentication|role .* does not exist|pg_hba|no .* entry", re.IGNORECASE)
+# Not "SSL error" alone: that is also how a connection ends that broke during the handshake.
+_UNTRUSTED = re.compile(r"certificate|does not support SSL", re.IGNORECASE)
 _NO_SUCH_HOST = re.compile(r"Name or service not known|No address associated|nodename nor servname", re.IGNORECASE)
 
 
@@ -46,8 +48,8 @@ def connecting(error: psycopg.Error, conninfo: str, where: str) -> TokenctlError
     text = str(error)
     if isinstance(error, psycopg.errors.ConnectionTimeout):
         return silent(where)
-    if _NO_SUCH_HOST.search(text):
-        return _as(Fault.CONFIG, ConfigError(f"the database at {where}: there is no host of that name"))
+    if (told := _told(text, where)) is not None:
+        return _as(Fault.CONFIG, told)
     try:
         # Bounded: a server may fall silent now, and the ping holds the interpreter meanwhile.
         ping = pq.PGconn.ping(libpq.make_conninfo(conninfo, connect_timeout=_PING_TIMEOUT_S).encode())
@@ -75,6 +77,18 @@ def connecting(error: psycopg.Error, conninfo: str, where: str) -> TokenctlError
     )
 
 
+def _told(text: str, where: str) -> ConfigError | None:
+    """What libpq says plainly and the ping would not: it calls both a host that does not answer."""
+    if _NO_SUCH_HOST.search(text):
+        return ConfigError(f"the database at {where}: there is no host of that name")
+    if _UNTRUSTED.search(text):
+        return ConfigError(
+            f"the database at {where} has no certificate that can be trusted",
+            hint="is it your server? then check sslmode, sslrootcert and the host's name",
+        )
+    return None
+
+
 def silent(where: str) -> TokenctlError:
     """Nobody answered."""
     return _as(
@@ -87,6 +101,8 @@ def working(error: psycopg.Error, *, lost: bool) -> TokenctlError:
     """Why a statement failed; `lost` when its connection is gone, so that nothing is known."""
     state = error.sqlstate or ""
     constraint = error.diag.constraint_name or ""
+    if state == "08P01" and _CROWDED.search(str(error)):  # a pooler hangs up after that; it had sent nothing on
+        return _as(Fault.CROWDED, Unavailable(_POOLER, hint=_AGAIN))
     if lost or state == "40003":  # its name is statement_completion_unknown
         return _as(Fault.LOST, Unavailable("the connection to the database was lost"))
     if constraint == "staging_lost":
@@ -100,6 +116,7 @@ def working(error: psycopg.Error, *, lost: bool) -> TokenctlError:
 
 
 _AGAIN = "try again in a moment"
+_POOLER = "the database's pooler has no connection free"
 # Whole SQLSTATEs and classes (two characters), the first match counts.
 _BY_STATE: tuple[tuple[frozenset[str], Fault, type[TokenctlError], str, str], ...] = (
     (
@@ -126,7 +143,7 @@ _BY_STATE: tuple[tuple[frozenset[str], Fault, type[TokenctlError], str, str], ..
         _AGAIN,
     ),
     (frozenset({"25006"}), Fault.STARTING, Unavailable, "the database is read-only", "connect to the primary"),
-    (frozenset({"08P01"}), Fault.CROWDED, Unavailable, "the database's pooler has no connection free", _AGAIN),
+    (frozenset({"08P01"}), Fault.CROWDED, Unavailable, _POOLER, _AGAIN),
     (frozenset({"28", "3D000"}), Fault.CONFIG, NotAllowed, "the database refuses the login", ""),
     (
         frozenset({"53", "58", "XX000"}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -196,8 +197,6 @@ def test_a_retry_inside_a_retry_is_a_mistake_of_ours() -> None:
 
 
 def test_bounded_work_answers_fails_or_is_abandoned() -> None:
-    import threading
-
     forever = threading.Event()
     assert bounded(lambda: 7, 5) == 7
     with pytest.raises(ZeroDivisionError):
@@ -205,3 +204,23 @@ def test_bounded_work_answers_fails_or_is_abandoned() -> None:
     with pytest.raises(NoAnswer):
         bounded(forever.wait, 0.01)
     forever.set()
+
+
+def test_what_abandoned_work_answers_is_handed_over_to_be_closed() -> None:
+    may_end, handed = threading.Event(), threading.Event()
+
+    def slow() -> str:
+        may_end.wait()
+        return "late"
+
+    got: list[str] = []
+
+    def take(answer: str) -> None:
+        got.append(answer)
+        handed.set()
+
+    with pytest.raises(NoAnswer):
+        bounded(slow, 0.01, late=take)
+    may_end.set()
+    assert handed.wait(30)
+    assert got == ["late"]

@@ -1,0 +1,14 @@
+"""All guards. An edit replaces a text that stands exactly once in its file.
+
+The tests are those that watch the guard; the rest of the suite may notice too, or not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.mutations.database import DATABASE
+from tests.mutations.program import PROGRAM
+
+ROOT = Path(__file__).parents[2]
+MUTATIONS = DATABASE + PROGRAM

@@ -1,0 +1,253 @@
+"""The guards that stand in the database."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Mutation
+
+_TABLES = "sql/migrations/0001_ledger.sql"
+_READING = "sql/functions/020_reading.sql"
+_POST_ONE = "sql/functions/030_post_one.sql"
+_POST = "sql/functions/040_post.sql"
+_STAGING = "sql/functions/050_import_staging.sql"
+_PLAN = "sql/functions/060_import_plan.sql"
+_APPLY = "sql/functions/070_import_apply.sql"
+_SEAL = "sql/functions/080_seal.sql"
+_GENERATIONS = "sql/functions/100_generations.sql"
+_BATCHES = "tests/integration/test_batches.py"
+_MEDDLING = "tests/integration/test_batch_meddling.py"
+_CONSTRAINTS = "tests/integration/test_constraints.py"
+_CRASH = "tests/integration/test_import_crash.py"
+_JOBS = "tests/integration/test_generations.py"
+_MODEL = "tests/integration/test_batch_model.py"
+_POSTING = "tests/integration/test_posting.py"
+_REVERSALS = "tests/integration/test_batch_reversals.py"
+_ROLES = "tests/integration/test_roles.py"
+
+DATABASE = (
+    Mutation(
+        "an idempotency key is unique for its user",
+        _TABLES,
+        "  CONSTRAINT idempotency_key_once UNIQUE (user_id, idempotency_key),\n",
+        "",
+        (_MODEL, f"{_BATCHES}::test_what_was_granted_between_plan_and_apply_is_sorted_out"),
+    ),
+    Mutation(
+        "a transaction has one reversal",
+        _TABLES,
+        "CREATE UNIQUE INDEX reversed_once",
+        "CREATE INDEX reversed_once",
+        (_CONSTRAINTS,),
+    ),
+    Mutation(
+        "a hold has one key",
+        _TABLES,
+        "  CONSTRAINT hold_key_once UNIQUE (user_id, idempotency_key),\n",
+        "",
+        (_CONSTRAINTS,),
+    ),
+    Mutation(
+        "a slice's rows all have an end",
+        _TABLES,
+        "CONSTRAINT lane_adds_up CHECK (state = 'pending' OR applied",
+        "CONSTRAINT lane_adds_up CHECK (true OR applied",
+        (_CONSTRAINTS,),
+    ),
+    Mutation(
+        "no balance is negative or too large for JSON",
+        _TABLES,
+        "CONSTRAINT balance_range CHECK (balance BETWEEN 0 AND 9007199254740991)",
+        "CONSTRAINT balance_range CHECK (true)",
+        (_CONSTRAINTS,),
+    ),
+    Mutation(
+        "entries are not deleted",
+        _TABLES,
+        "CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON tokenctl.token_transactions",
+        "CREATE TRIGGER append_only BEFORE UPDATE ON tokenctl.token_transactions",
+        (f"{_ROLES}::test_not_even_a_superuser_edits_history_in_passing",),
+    ),
+    Mutation(
+        "triggers fire for replication too",
+        _TABLES,
+        "    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', target.name, target.tgname);",
+        "    NULL;",
+        (f"{_ROLES}::test_not_even_a_superuser_edits_history_in_passing",),
+    ),
+    Mutation(
+        "no partition is truncated",
+        _TABLES,
+        "    WHERE c.relnamespace = 'tokenctl'::regnamespace AND c.relkind IN ('r', 'p')\n",
+        "    WHERE c.relnamespace = 'tokenctl'::regnamespace AND c.relkind IN ('p')\n",
+        (f"{_ROLES}::test_truncate_is_refused_on_every_partition",),
+    ),
+    Mutation(
+        "a hold ends at its deadline",
+        _READING,
+        "h.state = 'open' AND h.expires_at > clock_timestamp()",
+        "h.state = 'open'",
+        (f"{_POSTING}::test_a_hold_past_its_deadline_or_released_no_longer_counts",),
+    ),
+    Mutation(
+        "adjustments are for admins",
+        _READING,
+        "pg_has_role(session_user, 'tokenctl_admin', 'MEMBER')\n",
+        "true\n",
+        (f"{_POSTING}::test_which_role_may_post_which_kind",),
+    ),
+    Mutation(
+        "a post locks the account first",
+        _POST_ONE,
+        "WHERE a.user_id = p_user_id FOR NO KEY UPDATE",
+        "WHERE a.user_id = p_user_id",
+        (f"{_POSTING}::test_twins_that_post_at_once_post_once",),
+    ),
+    Mutation(
+        "a key with other content is a conflict",
+        _POST_ONE,
+        "p_reverses_seq) THEN 'conflict'",
+        "p_reverses_seq) AND false THEN 'conflict'",
+        (f"{_POSTING}::test_one_key_with_other_content_is_a_conflict_and_changes_nothing",),
+    ),
+    Mutation(
+        "what is held is not available",
+        _POST_ONE,
+        "IF p_amount < 0 AND account.balance - receipt.held + p_amount < 0 THEN",
+        "IF p_amount < 0 AND account.balance + p_amount < 0 THEN",
+        (f"{_POSTING}::test_held_tokens_cannot_be_taken_back",),
+    ),
+    Mutation(
+        "time never runs against seq",
+        _POST_ONE,
+        "updated_at = greatest(clock_timestamp(), a.updated_at)",
+        "updated_at = clock_timestamp()",
+        (f"{_POSTING}::test_time_never_runs_against_seq",),
+    ),
+    Mutation(
+        "the replay of a reversed grant is told",
+        _POST_ONE,
+        "      WHEN receipt.reversed_by IS NOT NULL THEN 'replay_reversed'\n",
+        "",
+        (f"{_POSTING}::test_the_replay_of_a_reversed_grant_is_refused_until_the_reversal_is_undone",),
+    ),
+    Mutation(
+        "a reversal locks before it looks",
+        _POST,
+        "    PERFORM FROM tokenctl.token_accounts a WHERE a.user_id = p_user_id FOR NO KEY UPDATE;",
+        "    PERFORM FROM tokenctl.token_accounts a WHERE a.user_id = p_user_id;",
+        (f"{_POSTING}::test_reversals_at_once_are_one",),
+    ),
+    Mutation(
+        "a function of the owner pins its search path",
+        _POST,
+        "p_claimed_by text, p_new_user boolean\n) RETURNS tokenctl.receipt_v1\n"
+        "  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET",
+        "p_claimed_by text, p_new_user boolean\n) RETURNS tokenctl.receipt_v1\n  LANGUAGE plpgsql SECURITY DEFINER SET",
+        (f"{_ROLES}::test_every_definer_function_pins_its_search_path",),
+    ),
+    Mutation(
+        "nobody else may call what posts",
+        _POST,
+        "tokenctl.reverse_v1(text, bigint, text, text, text, text, text, text) FROM PUBLIC;",
+        "tokenctl.reverse_v1(text, bigint, text, text, text, text, text, text) FROM tokenctl_reader;",
+        (f"{_ROLES}::test_no_function_is_open_to_everybody",),
+    ),
+    Mutation(
+        "a batch is its operator's own",
+        _STAGING,
+        "b.batch_id = p_batch AND b.operator = session_user AND b.state <> 'done'",
+        "b.batch_id = p_batch AND b.state <> 'done'",
+        (f"{_MEDDLING}::test_nobody_takes_a_step_in_the_batch_of_another",),
+    ),
+    Mutation(
+        "a batch is opened under its lock",
+        _STAGING,
+        "  IF NOT EXISTS (\n    SELECT FROM pg_locks",
+        "  IF false AND NOT EXISTS (\n    SELECT FROM pg_locks",
+        (f"{_MEDDLING}::test_a_lock_is_needed_and_is_free_when_its_holder_died",),
+    ),
+    Mutation(
+        "staging is closed before it is judged",
+        _STAGING,
+        "EXECUTE format('REVOKE INSERT (line, user_id, amount, kind, reason, note, ticket, idempotency_key)"
+        " ON %s FROM %I',\n    tokenctl.staging_table(p_batch), session_user);",
+        "NULL;",
+        (f"{_MEDDLING}::test_no_row_enters_after_the_seal",),
+    ),
+    Mutation(
+        "a batch's id belongs to one file",
+        _STAGING,
+        "WHERE b.file_sha256 = excluded.file_sha256 AND b.options = excluded.options;",
+        "WHERE true;",
+        (f"{_MEDDLING}::test_an_id_belongs_to_one_piece_of_work",),
+    ),
+    Mutation(
+        "equal rows of a file count once",
+        _PLAN,
+        "HAVING count(*) > 1 AND count(DISTINCT (kind, amount, reason, ticket)) = 1) k",
+        "HAVING false) k",
+        (f"{_BATCHES}::test_equal_rows_count_once",),
+    ),
+    Mutation(
+        "unequal rows of one key are bad",
+        _PLAN,
+        "HAVING count(*) > 1 AND count(DISTINCT (kind, amount, reason, ticket)) > 1) k",
+        "HAVING false) k",
+        (f"{_BATCHES}::test_unequal_rows_of_one_key_are_all_bad",),
+    ),
+    Mutation(
+        "a slice is posted once",
+        _APPLY,
+        "IF NOT FOUND OR lane.state = 'done' THEN",
+        "IF NOT FOUND THEN",
+        (f"{_BATCHES}::test_two_sessions_that_post_the_same_lanes_post_once",),
+    ),
+    Mutation(
+        "one multi-user post at a time in a partition",
+        _APPLY,
+        "  PERFORM pg_advisory_xact_lock(hashtext('tokenctl partition'), p_part);\n",
+        "",
+        (f"{_CRASH}::test_an_import_killed_at_every_step_counts_every_row_once",),
+    ),
+    Mutation(
+        "a batch is reversed by what is available",
+        _APPLY,
+        "' WHERE h.user_id = a.user_id AND h.state = ''open'' AND",
+        "' WHERE h.user_id = a.user_id AND h.state = ''none'' AND",
+        (f"{_REVERSALS}::test_a_hold_made_while_the_reversal_waits_is_respected",),
+    ),
+    Mutation(
+        "a seal holds the head before it",
+        _SEAL,
+        "'seal1:' || coalesce(seal.previous, '-')",
+        "'seal1:' || '-'",
+        ("tests/integration/test_seals.py::test_a_seal_is_what_is_written_down",),
+    ),
+    Mutation(
+        "a balance is the sum of its entries, says verify",
+        "sql/queries/verify_ledger.sql",
+        "('balance', b.balance <> b.tokens)",
+        "('balance', false)",
+        ("tests/integration/test_verify.py::test_what_is_broken_is_found_and_named",),
+    ),
+    Mutation(
+        "a hold needs what is available",
+        _GENERATIONS,
+        "  IF answer.available < p_amount THEN",
+        "  IF answer.balance < p_amount THEN",
+        (f"{_JOBS}::test_a_hold_needs_what_is_available", f"{_JOBS}::test_two_jobs_at_once_hold_no_more_than_there_is"),
+    ),
+    Mutation(
+        "one request at a time has the lease",
+        _GENERATIONS,
+        "      WHEN made.lease_until > v_now AND made.lease_by <> p_request_id THEN 'busy'\n",
+        "",
+        (f"{_JOBS}::test_eight_claims_at_once_are_one",),
+    ),
+    Mutation(
+        "the provider is called so often and no more",
+        _GENERATIONS,
+        "      WHEN made.attempts >= p_max_attempts THEN 'exhausted'\n",
+        "",
+        (f"{_JOBS}::test_one_request_at_a_time_may_call_and_so_often",),
+    ),
+)
