@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -73,13 +74,15 @@ def test_one_user_from_standard_input_is_still_a_list(cli: Cli) -> None:
     assert [item["balance"] for item in cli("balance", "-", "--json", stdin=b"u1\n").json["data"]] == [1]
 
 
-def test_jsonl_is_one_object_a_line(cli: Cli) -> None:
+def test_jsonl_is_one_object_a_line_and_a_summary(cli: Cli) -> None:
     cli.grant("u1", 1)
     cli.grant("u2", 2)
     got = cli("balance", "u2", "u1", "u2", "--format", "jsonl")
-    assert [line.partition(",")[0] for line in got.text.splitlines()] == [
-        '{"user_id": "u2"', '{"user_id": "u1"', '{"user_id": "u2"',
-    ]  # fmt: skip
+    *rows, summary = map(json.loads, got.text.splitlines())
+    assert [(row["schema"], row["user_id"]) for row in rows] == [
+        ("tokenctl.balances_row.v1", user) for user in ("u2", "u1", "u2")
+    ]
+    assert (summary["schema"], summary["rows"], summary["cached"]) == ("tokenctl.balances_summary.v1", 3, False)
 
 
 def test_value_is_the_bare_number(cli: Cli) -> None:
@@ -148,7 +151,8 @@ def test_standard_input_may_have_blank_lines_windows_ends_and_no_last_newline(cl
 
 
 def test_empty_standard_input_is_an_empty_list_and_no_failure(cli: Cli) -> None:
-    assert cli("balance", "-") == cli("balance", "-", "--format", "jsonl")
+    assert cli("balance", "-").out == b""
+    assert cli("balance", "-", "--format", "jsonl").json["rows"] == 0
     got = cli("balance", "-", "--json")
     assert (got.code, got.json["data"]) == (0, [])
 

@@ -80,7 +80,7 @@ def test_a_terminal_shows_a_table(state: Path) -> None:
 @pytest.mark.usefixtures("two")
 def test_reset_closes_the_one_that_is_named(offline: CommandLine) -> None:
     got = offline("breaker", "reset", "gemini-key:k1", "--json").json
-    assert (got["schema"], got["data"]) == ("tokenctl.breakers_reset.v1", ["gemini-key:k1"])
+    assert (got["schema"], got["data"]) == ("tokenctl.breakers_reset.v1", [{"name": "gemini-key:k1"}])
     assert [one["name"] for one in offline("breaker", "list", "--json").json["data"]] == ["gemini"]
     assert offline("breaker", "reset", "gemini").lines == [["gemini"]]
     assert offline("breaker", "list").out == b""

@@ -78,7 +78,7 @@ def test_some_from_the_cache_and_the_rest_in_one_query(known: Cli) -> None:
     known.grant("u3", 1)
     assert re.search(r"2 of 3 up to [0-9]+ s old, from the cache", on_terminal("balance", "u3", "u1", "u2", "u1").text)
     lines = known("balance", "u3", "u1", "--format", "jsonl").text.splitlines()
-    assert all(json.loads(line)["age_s"] >= 0 for line in lines), "a line has no envelope"
+    assert all(json.loads(line)["age_s"] >= 0 for line in lines), "a line stands alone"
 
 
 def test_zero_seconds_is_no_cache(known: Cli, home: Path) -> None:

@@ -38,7 +38,7 @@ def test_first_commands_stop_start_and_url(bare: dict[str, str]) -> None:
     status = run("db", "status", "--json", env=bare)
     assert status.code == 0
     data = status.json["data"]
-    assert (data["profile"], data["origin"], data["running"], data["schema"]) == ("default", "default", "no", None)
+    assert (data["profile"], data["origin"], data["running"], data["schema"]) == ("default", "default", False, None)
     assert not (Path(bare["XDG_DATA_HOME"]) / "tokenctl" / "postgres" / "data").exists()  # looking makes nothing
 
     with ThreadPoolExecutor() as pool:  # two first commands at once
@@ -60,11 +60,11 @@ def test_first_commands_stop_start_and_url(bare: dict[str, str]) -> None:
     assert run("balance", "a", "--format", "value", env={**bare, "TOKENCTL_DATABASE_URL": url}).out == b"500\n"
 
     stopped = run("db", "stop", "--json", env=bare)
-    assert (stopped.code, stopped.json["data"]["was_running"]) == (0, "yes")
+    assert (stopped.code, stopped.json["data"]["was_running"]) == (0, True)
     assert run("db", "status", "--exit-code", env=bare).code == 1
     assert [line[:2] for line in run("balance", "a", "b", env=bare).lines] == balances  # and it runs again
     started = run("db", "start", "--json", env=bare).json["data"]
-    assert started["running"] == "yes"
+    assert started["running"] is True
     assert isinstance(started["pid"], int)
 
 

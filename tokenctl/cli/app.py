@@ -22,6 +22,7 @@ from tokenctl.cli import (
     keys,
     metrics,
     reverse,
+    schema,
     show,
     statement,
     verify,
@@ -62,6 +63,7 @@ for module in (
     batch_import,
     batches,
     reverse,
+    schema,
     holds,
     verify,
     health,
@@ -71,5 +73,6 @@ for module in (
     keys,
     db,
     completion,
+    schema,
 ):
     module.register(app)

@@ -46,7 +46,7 @@ def _balance(
         oldest = max(found.ages_s.values(), default=None)
         _warn_if_stale(run, found, oldest)
         single = len(users) == 1 and users != ["-"]
-        run.show(views.balances(found.known, single=single, ages_s=found.ages_s), stale=found.stale is not None)
+        run.show(views.balances(found.known, single=single, ages_s=found.ages_s, stale=found.stale is not None))
         if oldest is not None and found.stale is None and run.output.form == "table":  # JSON has age_s
             some = "" if single else f"{len(found.ages_s)} of {len(set(asked))} up to "
             run.output.say(f"{some}{balances.ago(oldest)} old, from the cache; --fresh asks the database")

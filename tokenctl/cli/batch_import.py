@@ -87,7 +87,7 @@ def _batch_import(
     report = _work(run, file, wanted, dry_run=dry_run, yes=yes)
     _talk(run, report)
     if not run.output.quiet or dry_run or run.output.machine:
-        run.show(views.import_report(report, jsonl=run.output.form == "jsonl"))
+        run.show(views.import_report(report))
     _end(report)
 
 

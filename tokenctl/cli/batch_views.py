@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tokenctl.output import Cell, Column, Listing, Table, View
+from tokenctl.output import Cell, Column, Count, Listing, Meta, Schema, Table, Tokens, TypedDict, View
 from tokenctl.output.text import moment
 
 if TYPE_CHECKING:
@@ -30,10 +31,75 @@ _LIST = (
 _DIGEST = 12
 
 
-def batches(found: Sequence[BatchStanding], *, more: bool) -> Listing:
+class BatchRows(TypedDict):
+    """Rows by what became of them; null where that is not known yet."""
+
+    read: Count | None
+    posted: Count
+    replayed: Count | None
+    conflicting: Count | None
+    rejected: Count | None
+    duplicate: Count | None
+    refused: Count | None
+
+
+class BatchSummary(TypedDict):
+    """An import or a reversal; `options` are those that change rows, `tokens` what its rows come to."""
+
+    batch_id: str
+    kind: str
+    state: str
+    file: str | None
+    sha256: str | None
+    size_bytes: Count | None
+    options: dict[str, Any]
+    reason: str | None
+    operator: str
+    claimed_by: str
+    request_id: str
+    started_at: datetime
+    finished_at: datetime | None
+    rows: BatchRows
+    tokens: Tokens | None
+    reverses: str | None
+    reverses_operator: str | None
+    reverses_since: datetime | None
+    reverses_until: datetime | None
+    reversed_by: str | None
+
+
+class FindingData(TypedDict):
+    """A row that the ledger did not take."""
+
+    line: Count
+    problem: str
+    user_id: str
+
+
+class BatchData(BatchSummary):
+    """One batch whole: what was left out, where the rejected rows are, what to do `next` and with which command."""
+
+    findings: list[FindingData]
+    rejects: str | None
+    next: str
+    command: str | None
+    undo: str | None
+
+
+class BatchesMeta(Meta):
+    """The run, and whether there are older batches."""
+
+    more: bool
+
+
+BATCHES = Schema("tokenctl.batches.v1", list[BatchSummary], meta=BatchesMeta)
+BATCH = Schema("tokenctl.batch.v1", BatchData)
+
+
+def batches(found: Sequence[BatchStanding], *, more: bool) -> Listing[BatchSummary]:
     """Batches, the newest first."""
     rows = [(_batch(batch), _cells(batch)) for batch in found]
-    return Listing("tokenctl.batches.v1", _LIST, rows, lambda: {"more": more})
+    return Listing(BATCHES, _LIST, rows, lambda: {"more": more})
 
 
 def _cells(batch: BatchStanding) -> tuple[Cell, ...]:
@@ -58,7 +124,7 @@ def _posted(batch: BatchStanding) -> int:
     return batch.posted if batch.applied is None else batch.applied
 
 
-def _batch(batch: BatchStanding) -> dict[str, Any]:
+def _batch(batch: BatchStanding) -> BatchSummary:
     return {
         "batch_id": batch.batch_id,
         "kind": batch.kind,
@@ -91,10 +157,10 @@ def _batch(batch: BatchStanding) -> dict[str, Any]:
     }
 
 
-def batch(report: BatchReport) -> View:
+def batch(report: BatchReport) -> View[BatchData]:
     """One batch whole, and what to do next."""
     found = report.batch
-    data = {
+    data: BatchData = {
         **_batch(found),
         "findings": [{"line": f.line, "problem": f.problem, "user_id": f.user_id} for f in report.findings],
         "rejects": report.rejects,
@@ -134,7 +200,7 @@ def batch(report: BatchReport) -> View:
         "UNDO": report.undo,
     }
     columns = [Column(heading, signed=heading == "TOKENS") for heading in pairs]
-    return View("tokenctl.batch.v1", data, Table(columns, [tuple(pairs.values())], pairs=True), value=found.standing)
+    return View(BATCH, data, Table(columns, [tuple(pairs.values())], pairs=True), value=found.standing)
 
 
 def _reverses(batch: BatchStanding) -> str | None:

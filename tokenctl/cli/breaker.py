@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,8 +11,6 @@ from tokenctl.errors import UsageError
 
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
-    from tokenctl.output import View
-    from tokenctl.resilience.breaker import BreakerState
 
 Name = Annotated[
     str | None, typer.Argument(metavar="NAME", help="A breaker, as `breaker list` names it.", show_default=False)
@@ -33,8 +29,10 @@ def _list(run: Run) -> None:
     a minute. Then calls are refused for 5 s, and for twice as long after every further failure, up to
     a minute. half_open: the next call is let through, and decides. Breakers that are not listed are well.
     """
+    from tokenctl.cli import breaker_views as views
+
     states = run.runtime.breakers.states()
-    run.show(_breakers(states))
+    run.show(views.breakers(states))
     ours = run.runtime.database_breaker
     if not states:
         run.output.say("no breaker has failures", mark="✓")
@@ -51,6 +49,8 @@ def _reset(run: Run, name: Name = None, all_: All = False) -> None:
 
     To try once in spite of a breaker, give the command --ignore-breaker; a success closes it too.
     """
+    from tokenctl.cli import breaker_views as views
+
     if all_ == (name is not None):
         raise UsageError("which breaker? NAME or --all, and not both", hint="tokenctl breaker list")
     breakers = run.runtime.breakers
@@ -60,46 +60,9 @@ def _reset(run: Run, name: Name = None, all_: All = False) -> None:
         raise UsageError(
             f"no breaker '{name}' has failures", hint=f"those that have: {known}" if known else "none has any"
         )
-    run.show(_names(done))
+    run.show(views.reset(done))
     if not done:
         run.output.say("no breaker had failures", mark="✓")
-
-
-def _breakers(states: Sequence[BreakerState]) -> View:
-    from tokenctl.output import Column, Table, View
-
-    data = [
-        {
-            "name": state.name,
-            "state": state.state,
-            "failures": state.failures,
-            "opened_s": None if state.opened_s is None else round(state.opened_s, 3),
-            "next_try_s": None if state.next_try_s is None else round(state.next_try_s, 3),
-            "last_cause": state.cause,
-        }
-        for state in states
-    ]
-    columns = [Column("BREAKER"), Column("STATE"), Column("FAILURES", number=True)]
-    columns += [Column("OPEN FOR (S)", number=True), Column("NEXT TRY IN (S)", number=True), Column("LAST CAUSE")]
-    rows = [
-        (
-            state.name,
-            state.state,
-            state.failures,
-            None if state.opened_s is None else int(state.opened_s),
-            None if state.next_try_s is None else math.ceil(state.next_try_s),
-            state.cause,
-        )
-        for state in states
-    ]
-    return View("tokenctl.breakers.v1", data, Table(columns, rows))
-
-
-def _names(names: Sequence[str]) -> View:
-    from tokenctl.output import Column, Table, View
-
-    table = Table([Column("RESET")], [(name,) for name in names])
-    return View("tokenctl.breakers_reset.v1", list(names), table, value="\n".join(names) or None)
 
 
 def register(app: typer.Typer) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import typer
@@ -12,8 +11,8 @@ from tokenctl.cli.command import StrictGroup, command
 from tokenctl.errors import ConfigError, TryLater
 
 if TYPE_CHECKING:
+    from tokenctl.cli.cache_views import StatsData
     from tokenctl.cli.run import Run
-    from tokenctl.output import Cell
 
 T = TypeVar("T")
 
@@ -28,21 +27,20 @@ def _stats(run: Run) -> None:
     An entry is shown as it is while younger than cache.ttl_s, and later, for a day, when the
     database is down and --allow-stale asks for it. `tokenctl metrics` has the hits.
     """
-    from tokenctl.cli import views
+    from tokenctl.cli import cache_views as views
     from tokenctl.resilience.cache import FORMAT
 
-    cache, ttl_s = run.runtime.cache, run.settings.cache_ttl_s
+    cache = run.runtime.cache
     stats = _told(cache.stats)
-    facts: dict[str, Cell] = {
+    facts: StatsData = {
         "directory": str(cache.directory),
         "format": FORMAT,
         "entries": stats.entries,
         "size_bytes": stats.size_bytes,
         "oldest_s": None if stats.oldest_s is None else round(stats.oldest_s),
-        "ttl_s": f"{ttl_s:g}",
+        "ttl_s": run.settings.cache_ttl_s,
     }
-    view = views.facts("tokenctl.cache_stats.v1", facts)
-    run.show(replace(view, data={**view.data, "ttl_s": ttl_s}))
+    run.show(views.stats(facts))
 
 
 def _clear(run: Run) -> None:
@@ -51,11 +49,11 @@ def _clear(run: Run) -> None:
     \b
     tokenctl cache clear
     """
-    from tokenctl.cli import views
+    from tokenctl.cli import cache_views as views
 
     cleared = _told(run.runtime.cache.clear)
     run.output.say(f"{cleared:,} entries cleared", mark="✓")
-    run.show(views.facts("tokenctl.cache_cleared.v1", {"cleared": cleared}))
+    run.show(views.cleared(cleared))
 
 
 def _told(ask: Callable[[], T]) -> T:

@@ -34,11 +34,11 @@ def _completion(run: Run, shell: Shell) -> None:
     With completion.remember_ids = true in the configuration, ids of users and batches that your
     commands were about complete too. They are kept in the state directory, 200 of each, for you alone.
     """
-    from tokenctl.cli import views
+    from tokenctl.cli import completion_views as views
 
     script = (_folder() / _FILES[shell]).read_text(encoding="utf-8")
     if run.output.machine:
-        run.show(views.text("tokenctl.completion.v1", "script", script))
+        run.show(views.script(shell, script))
     else:
         run.output.text(script)
 

@@ -11,8 +11,8 @@ from tokenctl.cli.command import StrictGroup, command
 from tokenctl.errors import Refused, UsageError
 
 if TYPE_CHECKING:
+    from tokenctl.cli.db_views import StatusData
     from tokenctl.cli.run import Run
-    from tokenctl.output import Cell
     from tokenctl.storage.database import Connection
 
 ExitCode = Annotated[bool, typer.Option("--exit-code", help="End with 1 when the schema needs a migration.")]
@@ -29,13 +29,13 @@ def _start(run: Run) -> None:
 
     Every command starts it when needed; it runs until `tokenctl db stop` or a reboot.
     """
-    from tokenctl.cli import views
+    from tokenctl.cli import db_views as views
     from tokenctl.storage import local
 
     _only_embedded(run, "start")
     local.prepare(run.runtime.embedded)
     status = run.runtime.embedded.status()
-    run.show(views.facts("tokenctl.db_server.v1", {"running": "yes", "pid": status.pid, "data": str(status.data_dir)}))
+    run.show(views.server({"running": True, "was_running": None, "pid": status.pid, "data": str(status.data_dir)}))
 
 
 def _stop(run: Run) -> None:
@@ -44,12 +44,13 @@ def _stop(run: Run) -> None:
     \b
     tokenctl db stop
     """
-    from tokenctl.cli import views
+    from tokenctl.cli import db_views as views
 
     _only_embedded(run, "stop")
     stopped = run.runtime.embedded.stop(deadline_s=run.settings.timeout_s or _STOP_S)
     run.output.say("stopped" if stopped else "was not running", mark="✓")
-    run.show(views.facts("tokenctl.db_server.v1", {"running": "no", "was_running": "yes" if stopped else "no"}))
+    data = str(run.runtime.embedded.status().data_dir)
+    run.show(views.server({"running": False, "was_running": stopped, "pid": None, "data": data}))
 
 
 def _status(run: Run, exit_code: ExitCode = False) -> None:
@@ -59,26 +60,27 @@ def _status(run: Run, exit_code: ExitCode = False) -> None:
     tokenctl db status
     tokenctl db status --exit-code -q || tokenctl db migrate
     """
-    from tokenctl.cli import views
+    from tokenctl.cli import db_views as views
     from tokenctl.storage import migrations
 
-    facts: dict[str, Cell] = {
+    facts: StatusData = {
         "profile": run.settings.profile,
         "database": run.runtime.database.where,
         "origin": run.settings.database.origin,
+        "running": run.settings.database.kind != "embedded" or run.runtime.embedded.status().running,
+        "server": None,
+        "schema": None,
+        "pending": [],
+        "needs": migrations.newest_version(),
     }
-    if run.settings.database.kind == "embedded" and not run.runtime.embedded.status().running:
-        facts |= {"running": "no", "schema": None, "pending": None}
-    else:
+    if facts["running"]:
         with run.runtime.maintenance() as connection:
             state = migrations.read_state(connection)
-            server = _version(connection)
-        pending = (
-            ", ".join(step.name for step in state.pending()) if state.version <= migrations.newest_version() else ""
-        )
-        facts |= {"running": "yes", "server": server, "schema": state.version, "pending": pending or None}
-    facts["needs"] = migrations.newest_version()
-    run.show(views.facts("tokenctl.db_status.v1", facts))
+            facts["server"] = _version(connection)
+        facts["schema"] = state.version
+        if state.version <= facts["needs"]:
+            facts["pending"] = [step.name for step in state.pending()]
+    run.show(views.status(facts))
     if exit_code and (facts["schema"] != facts["needs"] or facts["pending"]):
         raise Refused("the schema is not the one that this tokenctl needs", hint="tokenctl db migrate")
 
@@ -90,10 +92,9 @@ def _url(run: Run) -> None:
     psql "$(tokenctl db url)"
     TOKENCTL_DATABASE_URL="$(tokenctl db url)" tokenctl balance u_42
     """
-    from tokenctl.cli import views
+    from tokenctl.cli import db_views as views
 
-    url = run.runtime.database.url
-    run.show(views.text("tokenctl.db_url.v1", "url", url))
+    run.show(views.url(run.runtime.database.url))
 
 
 def _psql(run: Run) -> None:
@@ -114,7 +115,7 @@ def _migrate(run: Run, dry_run: options.DryRun = False) -> None:
     tokenctl db migrate --dry-run
     tokenctl db migrate
     """
-    from tokenctl.cli import views
+    from tokenctl.cli import db_views as views
     from tokenctl.storage import migrations
 
     with run.runtime.maintenance() as connection:

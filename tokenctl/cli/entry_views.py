@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING
 
-from tokenctl.output import Cell, Column, Listing, Table, View
+from tokenctl.output import Cell, Column, Count, EntryName, Listing, Meta, Schema, Table, Tokens, TypedDict, View
 
 if TYPE_CHECKING:
     from tokenctl.models import Entry
@@ -27,12 +28,43 @@ _STATEMENT = (
 )
 
 
-def statement(entries: Statement) -> Listing:
+class EntryData(TypedDict):
+    """One entry of the ledger; `reversed_by` is the entry that reverses it, null while it counts."""
+
+    id: EntryName
+    user_id: str
+    seq: Count
+    at: datetime
+    amount: Tokens
+    balance_before: Tokens
+    balance: Tokens
+    kind: str
+    reason: str
+    note: str | None
+    ticket: str | None
+    campaign: str | None
+    operator: str
+    claimed_by: str
+    request_id: str
+    idempotency_key: str
+    batch_id: str | None
+    reverses: EntryName | None
+    reversed_by: EntryName | None
+
+
+class HistoryMeta(Meta):
+    """The run, and where the list goes on; null at its end."""
+
+    next_cursor: str | None
+
+
+HISTORY = Schema("tokenctl.history.v1", list[EntryData], meta=HistoryMeta)
+
+
+def statement(entries: Statement) -> Listing[EntryData]:
     """The entries of one account, the newest first."""
     rows = ((entry_data(entry), _cells(entry)) for entry in entries)
-    return Listing(
-        "tokenctl.history.v1", _STATEMENT, rows, lambda: {"next_cursor": entries.next_cursor}, trend="BALANCE"
-    )
+    return Listing(HISTORY, _STATEMENT, rows, lambda: {"next_cursor": entries.next_cursor}, trend="BALANCE")
 
 
 def _cells(entry: Entry) -> tuple[Cell, ...]:
@@ -52,7 +84,7 @@ def _cells(entry: Entry) -> tuple[Cell, ...]:
     )
 
 
-def entry_data(entry: Entry) -> dict[str, Any]:
+def entry_data(entry: Entry) -> EntryData:
     """An entry for programs."""
     return {
         "id": entry.name,
@@ -77,10 +109,33 @@ def entry_data(entry: Entry) -> dict[str, Any]:
     }
 
 
-def transaction(found: Transaction, fingerprint: str) -> View:
+class ReversalEntry(TypedDict):
+    """An entry of a chain of reversals."""
+
+    id: EntryName
+    at: datetime
+    amount: Tokens
+    reason: str
+    operator: str
+
+
+class TransactionData(EntryData):
+    """One entry, whether it `stands` today, and how to undo it, or how many tokens are missing for that."""
+
+    stands: bool
+    reversals: list[ReversalEntry]
+    fingerprint: str
+    undo: str | None
+    undo_missing: Tokens | None
+
+
+TRANSACTION = Schema("tokenctl.transaction.v1", TransactionData)
+
+
+def transaction(found: Transaction, fingerprint: str) -> View[TransactionData]:
     """One transaction whole, whether it counts today, and how to undo it."""
     entry = found.entry
-    data = {
+    data: TransactionData = {
         **entry_data(entry),
         "stands": found.stands,
         "reversals": [
@@ -113,7 +168,7 @@ def transaction(found: Transaction, fingerprint: str) -> View:
         "UNDO": found.undo or (f"not now: {found.missing:,} tokens are spent or held" if found.missing else None),
     }
     columns = [Column(heading, signed=heading == "AMOUNT") for heading in pairs]
-    return View("tokenctl.transaction.v1", data, Table(columns, [tuple(pairs.values())], pairs=True))
+    return View(TRANSACTION, data, Table(columns, [tuple(pairs.values())], pairs=True))
 
 
 def _state(found: Transaction) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING
 
-from tokenctl.output import Ago, Cell, Column, Table, View
+from tokenctl.output import Ago, Cell, Column, Count, EntryName, Schema, Table, Tokens, TypedDict, View
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from tokenctl.services.explanations import Explanation, Source
 
 _COLUMNS = (
@@ -21,9 +20,75 @@ _COLUMNS = (
 )
 
 
-def explanation(found: Explanation) -> View:
+class SourceData(TypedDict):
+    """Where tokens came from or went to, and what reversals took out of it again; `net` is what is left."""
+
+    kind: str
+    name: str | None
+    entries: Count
+    tokens: Tokens
+    reversals: Count
+    reversed: Tokens
+    net: Tokens
+    last_id: EntryName | None
+    last_change: datetime | None
+
+
+class HeldData(TypedDict):
+    """Tokens that are promised to a running job until its deadline."""
+
+    hold_id: str
+    purpose: str
+    tokens: Tokens
+    since: datetime
+    until: datetime
+
+
+class AccountSays(TypedDict):
+    """What the account says."""
+
+    balance: Tokens
+    entries: Count
+
+
+class RowsSay(TypedDict):
+    """What its entries come to."""
+
+    sum: Tokens
+    entries: Count
+
+
+class CheckData(TypedDict):
+    """Whether the account and its entries agree; `difference` is how much the account says more."""
+
+    agrees: bool
+    account: AccountSays
+    rows: RowsSay
+    difference: Tokens
+
+
+class ExplainData(TypedDict):
+    """A balance and what it is made of, at `as_of` by the database's clock."""
+
+    user_id: str
+    as_of: datetime
+    sources: list[SourceData]
+    balance: Tokens
+    last_change: datetime | None
+    last_id: EntryName | None
+    holds: list[HeldData]
+    open_holds: Count
+    held: Tokens
+    available: Tokens
+    check: CheckData
+
+
+EXPLAIN = Schema("tokenctl.explain.v1", ExplainData)
+
+
+def explanation(found: Explanation) -> View[ExplainData]:
     """Source by source to the balance, then hold by hold to what is available."""
-    return View("tokenctl.explain.v1", _data(found), Table(_COLUMNS, _rows(found)), value=str(found.balance))
+    return View(EXPLAIN, _data(found), Table(_COLUMNS, _rows(found)), value=str(found.balance))
 
 
 def _rows(found: Explanation) -> list[tuple[Cell, ...]]:
@@ -64,7 +129,7 @@ def _name(found: Explanation, seq: int | None) -> str | None:
     return None if seq is None else f"{found.user_id}:{seq}"
 
 
-def _data(found: Explanation) -> dict[str, Any]:
+def _data(found: Explanation) -> ExplainData:
     return {
         "user_id": found.user_id,
         "as_of": found.as_of,
@@ -88,7 +153,7 @@ def _data(found: Explanation) -> dict[str, Any]:
     }
 
 
-def _source(found: Explanation, source: Source) -> dict[str, Any]:
+def _source(found: Explanation, source: Source) -> SourceData:
     return {
         "kind": source.kind,
         "name": source.name,

@@ -58,7 +58,7 @@ def _grant_bonus(
         receipt = _claim(run, grant, must_type=must_type, confirmed=confirmed, dry_run=dry_run)
         claimed(receipt)
     _talk(run, receipt, derived=idempotency_key is None, dry_run=dry_run)
-    run.show(views.receipt("tokenctl.grant.v1", receipt, dry_run=dry_run))
+    run.show(views.receipt(views.GRANT, receipt, dry_run=dry_run))
 
 
 def _claim(run: Run, grant: Grant, *, must_type: bool, confirmed: bool, dry_run: bool) -> Receipt:

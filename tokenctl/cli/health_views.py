@@ -6,7 +6,7 @@ from typing import Any
 
 from tokenctl import errors
 from tokenctl.models import Check, Gauge, HealthReport
-from tokenctl.output import Cell, Column, Table, View
+from tokenctl.output import Cell, Column, Schema, Table, TypedDict, View
 from tokenctl.output.text import clean
 from tokenctl.services.health_rules import counted, size
 
@@ -17,15 +17,51 @@ _FAILURES = {
 }
 
 
-def report(found: HealthReport, *, metrics: bool) -> View:
+class GaugeData(TypedDict):
+    """A measured number, and the limits that it may not pass; `below` says that they are lower ones."""
+
+    name: str
+    value: float
+    unit: str | None
+    state: str
+    warning: float | None
+    critical: float | None
+    below: bool
+    max: float | None
+
+
+class CheckData(TypedDict):
+    """One check: ok, warning, critical or unknown. One that was not `asked` waits for another that failed."""
+
+    name: str
+    state: str
+    detail: str
+    hint: str | None
+    asked: bool
+    values: dict[str, Any]
+    metrics: list[GaugeData]
+    took_ms: float
+
+
+class HealthData(TypedDict):
+    """The worst state, and every check."""
+
+    state: str
+    checks: list[CheckData]
+
+
+HEALTH = Schema("tokenctl.health.v1", HealthData)
+
+
+def report(found: HealthReport, *, metrics: bool) -> View[HealthData]:
     """One row a check; with `metrics` what each has measured follows it, with the limits."""
     rows: list[tuple[Cell, ...]] = []
     for check in found.checks:
         rows.append((check.name, check.state, check.detail))
         rows += [(f"  {gauge.name}", gauge.state, _measured(gauge)) for gauge in check.gauges if metrics]
-    data = {"state": found.state, "checks": [_check(check) for check in found.checks]}
+    data: HealthData = {"state": found.state, "checks": [_check(check) for check in found.checks]}
     table = Table((Column("CHECK"), Column("STATE"), Column("DETAIL")), rows)
-    return View("tokenctl.health.v1", data, table, value=found.state)
+    return View(HEALTH, data, table, value=found.state)
 
 
 def failure(found: HealthReport) -> errors.TokenctlError | None:
@@ -69,7 +105,7 @@ def nagios_failure(error: errors.TokenctlError) -> str:
     return f"TOKENCTL UNKNOWN - {_one_line(error.detail)}\n"
 
 
-def _check(check: Check) -> dict[str, Any]:
+def _check(check: Check) -> CheckData:
     return {
         "name": check.name,
         "state": check.state,
@@ -82,7 +118,7 @@ def _check(check: Check) -> dict[str, Any]:
     }
 
 
-def _gauge(gauge: Gauge) -> dict[str, Any]:
+def _gauge(gauge: Gauge) -> GaugeData:
     return {
         "name": gauge.name,
         "value": round(gauge.value, 6),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tokenctl.output import Cell, Column, Table, View
+from tokenctl.output import Cell, Column, Schema, Table, TypedDict, View
 
 if TYPE_CHECKING:
     from tokenctl.clients.generator import KeyTest
@@ -25,9 +25,36 @@ _RESULTS = {
 _SILENT = "no answer"
 
 
-def keys(states: Sequence[KeyState]) -> View:
+class KeyData(TypedDict):
+    """A key: in_use, ready, cooling, disabled or rejected; `cooldown_s` is null unless it is cooling."""
+
+    id: str
+    project: str
+    last4: str
+    state: str
+    why: str | None
+    cooldown_s: float | None
+
+
+class KeyTestData(TypedDict):
+    """What Gemini said to a key."""
+
+    id: str
+    project: str
+    last4: str
+    accepted: bool
+    outcome: str
+    said: str | None
+    took_s: float
+
+
+KEYS = Schema("tokenctl.keys.v1", list[KeyData])
+KEY_TESTS = Schema("tokenctl.key_tests.v1", list[KeyTestData])
+
+
+def keys(states: Sequence[KeyState]) -> View[list[KeyData]]:
     """Every key with its state and how long it still cools down, in seconds."""
-    data = [
+    data: list[KeyData] = [
         {
             "id": one.key.id,
             "project": one.key.project,
@@ -57,12 +84,12 @@ def keys(states: Sequence[KeyState]) -> View:
         )
         for one in states
     ]
-    return View("tokenctl.keys.v1", data, Table(columns, rows), value="\n".join(one.key.id for one in states))
+    return View(KEYS, data, Table(columns, rows), value="\n".join(one.key.id for one in states))
 
 
-def tests(found: Sequence[KeyTest]) -> View:
+def tests(found: Sequence[KeyTest]) -> View[list[KeyTestData]]:
     """What Gemini said to every key that was tested, and how long that took, in seconds."""
-    data = [
+    data: list[KeyTestData] = [
         {
             "id": one.key.id,
             "project": one.key.project,
@@ -78,7 +105,7 @@ def tests(found: Sequence[KeyTest]) -> View:
     rows: list[tuple[Cell, ...]] = [
         (one.key.id, one.key.project, one.key.last4, _result(one), one.said or None) for one in found
     ]
-    return View("tokenctl.key_tests.v1", data, Table(columns, rows))
+    return View(KEY_TESTS, data, Table(columns, rows))
 
 
 def accepted(test: KeyTest) -> bool:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import accumulate
-from typing import Any
 
-from tokenctl.output import Bars, Cell, Column, Table, View, text
+from tokenctl.output import Bars, Cell, Column, Count, Schema, Table, TypedDict, View, text
 from tokenctl.telemetry.catalog import BREAKER_STATE, PREFIX
 from tokenctl.telemetry.series import Series
 
@@ -16,12 +15,43 @@ _ROUND = 100
 _QUANTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 
-def view(series: Sequence[Series]) -> View:
+class BucketData(TypedDict):
+    """How many were at most `le`, cumulated; null has no bound."""
+
+    le: float | None
+    count: Count
+
+
+class HistogramData(TypedDict):
+    """A distribution; quantiles are null where nothing was observed."""
+
+    count: Count
+    sum: float
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    buckets: list[BucketData]
+
+
+class SeriesData(TypedDict):
+    """One series under its name for Prometheus: a counter's or gauge's `value`, or a `histogram`."""
+
+    name: str
+    type: str
+    labels: dict[str, str]
+    value: float | None
+    histogram: HistogramData | None
+
+
+METRICS = Schema("tokenctl.metrics.v1", list[SeriesData])
+
+
+def view(series: Sequence[Series]) -> View[list[SeriesData]]:
     """All series; JSON has the names as Prometheus knows them, the table has them without their prefix."""
     columns = (Column("METRIC"), Column("LABELS"), Column("VALUE", number=True))
     rows = [(_name(one), " ".join(one.labels), _cell(one)) for one in series if _in_table(one)]
     bars = [_bars(one) for one in series if one.count]
-    return View("tokenctl.metrics.v1", [_data(one) for one in series], Table(columns, rows), bars=bars)
+    return View(METRICS, [_data(one) for one in series], Table(columns, rows), bars=bars)
 
 
 def _in_table(one: Series) -> bool:
@@ -29,15 +59,18 @@ def _in_table(one: Series) -> bool:
     return one.metric.kind != "histogram" and (one.metric is not BREAKER_STATE or one.value != 0)
 
 
-def _data(one: Series) -> dict[str, Any]:
-    histogram = None
+def _data(one: Series) -> SeriesData:
+    histogram: HistogramData | None = None
     if one.metric.kind == "histogram":
         bounds = [*one.metric.buckets, None]  # JSON has no infinity: the last bucket has no bound
         cumulated = zip(bounds, accumulate(one.counts), strict=True)
+        p50, p95, p99 = (one.quantile(share) for _, share in _QUANTILES)
         histogram = {
             "count": one.count,
             "sum": _number(one.value),
-            **{name: one.quantile(share) for name, share in _QUANTILES},
+            "p50": p50,
+            "p95": p95,
+            "p99": p99,
             "buckets": [{"le": bound, "count": count} for bound, count in cumulated],
         }
     return {

@@ -155,7 +155,7 @@ def _one(run: Run, reversal: Reversal, *, dry_run: bool, yes: bool, confirm_amou
         run.output.warn(f"tokenctl: already reversed with this key: {receipt.name}; nothing was changed")
     else:
         run.output.say(f"dry run, nothing was written: {_change(receipt)}")
-    run.show(views.receipt("tokenctl.reversal.v1", receipt, dry_run=dry_run))
+    run.show(views.receipt(views.REVERSAL, receipt, dry_run=dry_run))
 
 
 def _change(receipt: Receipt) -> str:

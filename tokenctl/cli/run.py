@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from tokenctl import operation
 from tokenctl.cli.command import State
 from tokenctl.errors import UsageError
-from tokenctl.output import Listing, Output, View
+from tokenctl.output import Listing, Meta, Output, View
 from tokenctl.runtime import Runtime
 from tokenctl.settings import FORMATS, Flags, Settings, load
 
@@ -25,18 +26,19 @@ class Run:
     #: What this run was about, by the names of commands' arguments; shell completion may remember it.
     about: dict[str, Any] = field(default_factory=dict)
 
-    def show(self, view: View, **meta: Any) -> None:
+    def show(self, view: View[Any], **meta: Any) -> None:
         """Print a result; `meta` joins what every JSON document says about the run."""
         self.output.result(replace(view, meta={**self._meta(), **view.meta, **meta}))
 
-    def show_list(self, listing: Listing) -> None:
+    def show_list(self, listing: Listing[Any]) -> None:
         """Print a list while its rows are read."""
         self.output.listing(replace(listing, meta=lambda: {**self._meta(), **listing.meta()}))
 
-    def _meta(self) -> dict[str, Any]:
+    def _meta(self) -> Meta:
         return {
             "request_id": self.runtime.operation.request_id,
             "profile": self.settings.profile,
+            "at": datetime.now(UTC),
             "took_ms": self.runtime.operation.took_ms,
             "dry_run": False,
             "replayed": False,

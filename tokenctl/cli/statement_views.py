@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
-from tokenctl.cli.entry_views import entry_data
-from tokenctl.output import Cell, Column, Listing, Table, View
+from tokenctl.cli.entry_views import EntryData, entry_data
+from tokenctl.output import Cell, Column, Listing, Schema, Table, Tokens, TypedDict, View
 from tokenctl.output.documents import Document
 from tokenctl.output.text import moment
 
@@ -36,9 +36,28 @@ _LINES = (
 )
 
 
-def view(month: Month) -> View:
+class StatementData(TypedDict):
+    """An account's month; `complete` when it is over, else it goes to `as_of`."""
+
+    user_id: str
+    month: str
+    since: datetime
+    until: datetime
+    complete: bool
+    as_of: datetime
+    opening_balance: Tokens
+    added: Tokens
+    taken: Tokens
+    closing_balance: Tokens
+    entries: list[EntryData]
+
+
+STATEMENT = Schema("tokenctl.statement.v1", StatementData)
+
+
+def view(month: Month) -> View[StatementData]:
     """All of it for programs."""
-    data = {
+    data: StatementData = {
         "user_id": month.user_id,
         "month": month.name,
         "since": month.since,
@@ -51,10 +70,10 @@ def view(month: Month) -> View:
         "closing_balance": month.closing,
         "entries": [entry_data(entry) for entry in month.entries],
     }
-    return View("tokenctl.statement.v1", data, Table((), ()))
+    return View(STATEMENT, data, Table((), ()))
 
 
-def lines(month: Month) -> Listing:
+def lines(month: Month) -> Listing[Any]:
     """A line for the opening balance, one an entry, one for the closing balance."""
 
     def bare(line: str, at: Cell, balance: int) -> tuple[Cell, ...]:
@@ -63,7 +82,7 @@ def lines(month: Month) -> Listing:
     rows: list[tuple[Cell, ...]] = [bare("opening", month.since, month.opening)]
     rows += [("entry", *_entry(entry)) for entry in month.entries]
     rows.append(bare("closing", month.until if month.is_over else month.as_of, month.closing))
-    return Listing("tokenctl.statement.v1", _LINES, [({}, row) for row in rows])
+    return Listing(None, _LINES, [({}, row) for row in rows])
 
 
 def _entry(entry: Entry) -> tuple[Cell, ...]:

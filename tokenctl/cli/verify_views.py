@@ -2,22 +2,68 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
 
-from tokenctl.output import Cell, Column, Table, View
+from tokenctl.output import Cell, Column, Count, Schema, Table, TypedDict, View
 from tokenctl.services.verify import Report
 from tokenctl.storage.seals import Seal
 
 
-def report(found: Report) -> View:
+class FlawData(TypedDict):
+    """One finding; `name` is the transaction, user, batch or seal that it is about."""
+
+    rule: str
+    name: str
+    user_id: str | None
+    seq: int | None
+    what: str
+    hint: str
+
+
+class SealData(TypedDict):
+    """A seal; its counts are of what came since the one before."""
+
+    seal_no: Count
+    head: str
+    users: Count
+    entries: Count
+    tokens: int
+    at: datetime | None
+    operator: str
+
+
+class VerifyData(TypedDict):
+    """What was looked at and found; `seal` is the newest one, `sealed` says that this run made it."""
+
+    ok: bool
+    scope: str
+    user_id: str | None
+    deep: bool
+    users: Count
+    entries: Count
+    balances: int
+    funds: dict[str, int]
+    findings_total: Count
+    findings_by_rule: dict[str, Count]
+    findings: list[FlawData]
+    verified_head: str | None
+    seals_checked: Count
+    seal: SealData | None
+    sealed: bool
+
+
+VERIFY = Schema("tokenctl.verify.v1", VerifyData)
+
+
+def report(found: Report) -> View[VerifyData]:
     """The findings; or with --seal, where there are none, the seal. Its value is the head, else their number."""
     sealing = found.asked.seal and not found.total
     seal = found.seal
     head = (seal.head if seal else "") if sealing else str(found.total)
-    return View("tokenctl.verify.v1", _data(found), _seal_table(seal) if sealing else _findings(found), value=head)
+    return View(VERIFY, _data(found), _seal_table(seal) if sealing else _findings(found), value=head)
 
 
-def _data(found: Report) -> dict[str, Any]:
+def _data(found: Report) -> VerifyData:
     asked = found.asked
     return {
         "ok": not found.total,
@@ -48,7 +94,7 @@ def _data(found: Report) -> dict[str, Any]:
     }
 
 
-def _seal(seal: Seal | None) -> dict[str, Any] | None:
+def _seal(seal: Seal | None) -> SealData | None:
     """A seal; its counts are of what came since the one before."""
     if seal is None:
         return None

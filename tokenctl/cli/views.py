@@ -3,17 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 from tokenctl.models import Balance, ImportReport, Receipt
-from tokenctl.output import Cell, Column, Table, View
+from tokenctl.output import Cell, Column, Count, EntryName, Meta, Schema, Table, Tokens, TypedDict, View
 
 
-def balances(found: Sequence[Balance], *, single: bool, ages_s: Mapping[str, float]) -> View:
+class ChangeData(TypedDict):
+    """The newest entry of an account."""
+
+    at: datetime
+    amount: Tokens
+    reason: str
+
+
+class BalanceData(TypedDict):
+    """What a user has; `age_s` is how long ago it was read, null when it was read now."""
+
+    user_id: str
+    balance: Tokens
+    held: Tokens
+    available: Tokens
+    last_change: ChangeData | None
+    age_s: float | None
+
+
+class BalanceMeta(Meta):
+    """The run, and whether anything is from the cache; `stale` when the database did not answer."""
+
+    cached: bool
+    age_s: float | None
+    stale: bool
+
+
+BALANCE = Schema("tokenctl.balance.v1", BalanceData, meta=BalanceMeta)
+BALANCES = Schema("tokenctl.balances.v1", list[BalanceData], meta=BalanceMeta)
+
+
+def balances(
+    found: Sequence[Balance], *, single: bool, ages_s: Mapping[str, float], stale: bool
+) -> View[BalanceData] | View[list[BalanceData]]:
     """One user as an object, several as a list; `ages_s` has those that are from the cache."""
-    data = [{**_balance(item), "age_s": _seconds(ages_s.get(item.user_id))} for item in found]
+    data = [_balance(item, ages_s.get(item.user_id)) for item in found]
     age_s = _seconds(max(ages_s.values(), default=None))
-    meta = {"cached": age_s is not None, "age_s": age_s}
+    meta = {"cached": age_s is not None, "age_s": age_s, "stale": stale}
     columns = (
         Column("USER"),
         Column("BALANCE", number=True),
@@ -34,17 +68,12 @@ def balances(found: Sequence[Balance], *, single: bool, ages_s: Mapping[str, flo
         for b in found
     ]
     if single:
-        return View("tokenctl.balance.v1", data[0], Table(columns, rows), value=str(found[0].balance), meta=meta)
-    return View(
-        "tokenctl.balances.v1",
-        data,
-        Table(columns, rows),
-        value="\n".join(str(b.balance) for b in found) or None,
-        meta=meta,
-    )
+        return View(BALANCE, data[0], Table(columns, rows), value=str(found[0].balance), meta=meta)
+    each = "\n".join(str(b.balance) for b in found)
+    return View(BALANCES, data, Table(columns, rows), value=each or None, meta=meta)
 
 
-def _balance(item: Balance) -> dict[str, Any]:
+def _balance(item: Balance, age_s: float | None) -> BalanceData:
     change = item.last_change
     return {
         "user_id": item.user_id,
@@ -52,6 +81,7 @@ def _balance(item: Balance) -> dict[str, Any]:
         "held": item.held,
         "available": item.available,
         "last_change": None if change is None else {"at": change.at, "amount": change.amount, "reason": change.reason},
+        "age_s": _seconds(age_s),
     }
 
 
@@ -59,12 +89,39 @@ def _seconds(age_s: float | None) -> float | None:
     return None if age_s is None else round(age_s, 3)
 
 
-def receipt(schema: str, entry: Receipt, *, dry_run: bool = False) -> View:
+class ReceiptData(TypedDict):
+    """An entry as it was posted; `id`, `seq`, `undo` and `at` are null where nothing was posted."""
+
+    id: EntryName | None
+    user_id: str
+    seq: Count | None
+    kind: str | None
+    amount: Tokens | None
+    balance_before: Tokens | None
+    balance: Tokens | None
+    reason: str | None
+    note: str | None
+    ticket: str | None
+    campaign: str | None
+    operator: str | None
+    claimed_by: str | None
+    request_id: str | None
+    idempotency_key: str | None
+    reverses: EntryName | None
+    at: datetime | None
+    undo: str | None
+
+
+GRANT = Schema("tokenctl.grant.v1", ReceiptData)
+REVERSAL = Schema("tokenctl.reversal.v1", ReceiptData)
+
+
+def receipt(schema: Schema[ReceiptData], entry: Receipt, *, dry_run: bool = False) -> View[ReceiptData]:
     """A write's receipt: who, why, how much, before and after, the name, the undo."""
     undo = None if dry_run else f"tokenctl reverse {entry.name} --reason mistake"
     reverses = f"{entry.user_id}:{entry.reverses_seq}" if entry.reverses_seq else None
     name = None if dry_run and not entry.replayed else entry.name
-    data = {
+    data: ReceiptData = {
         "id": name,
         "user_id": entry.user_id,
         "seq": entry.seq if name else None,
@@ -84,7 +141,7 @@ def receipt(schema: str, entry: Receipt, *, dry_run: bool = False) -> View:
         "at": entry.created_at,
         "undo": undo,
     }
-    pairs: dict[str, Cell] = {
+    cells: dict[str, Cell] = {
         "TRANSACTION": name,
         "USER": entry.user_id,
         "AMOUNT": entry.amount,
@@ -101,18 +158,74 @@ def receipt(schema: str, entry: Receipt, *, dry_run: bool = False) -> View:
         "UNDO": undo,
     }
     meta = {"replayed": entry.replayed, "dry_run": dry_run}
-    return View(schema, data, _pairs(pairs), value=name, meta=meta)
+    return View(schema, data, _pairs(cells), value=name, meta=meta)
 
 
-def import_report(report: ImportReport, *, jsonl: bool) -> View:
+class ImportRows(TypedDict):
+    """Rows by what became of them; `applied` is what was, or in a dry run would be, granted."""
+
+    read: Count | None
+    applied: Count
+    replayed: Count | None
+    conflicting: Count | None
+    rejected: Count | None
+    duplicate: Count | None
+    refused: Count | None
+
+
+class ReasonTotals(TypedDict):
+    """What an import grants for one reason."""
+
+    rows: Count
+    tokens: Tokens
+
+
+class ImportSummary(TypedDict):
+    """An import: planned, applied, resumed or already (the same file again); `tokens` is what its rows grant."""
+
+    batch_id: str
+    file: str
+    outcome: str
+    rows: ImportRows
+    tokens: Tokens
+    by_reason: dict[str, ReasonTotals]
+    new_users: Count | None
+    reject_file: str | None
+    seconds: float
+    undo: str | None
+
+
+class BadRow(TypedDict):
+    """A row that cannot be imported."""
+
+    line: Count
+    column: str
+    why: str
+
+
+class ImportData(ImportSummary):
+    """The same, with the first hundred rows that are wrong."""
+
+    bad: list[BadRow]
+
+
+class ImportSummaryLine(ImportSummary, Meta):
+    """The last line: what was, or would be, imported."""
+
+
+IMPORT = Schema("tokenctl.import.v1", ImportData)
+IMPORT_ROW = Schema("tokenctl.import_row.v1", BadRow, flat=True)
+IMPORT_SUMMARY = Schema("tokenctl.import_summary.v1", ImportSummaryLine, flat=True)
+
+
+def import_report(report: ImportReport) -> View[ImportData]:
     """An import's plan or receipt; as JSON Lines the bad rows, then a summary."""
-    counts = _import_counts(report)
-    tokens = counts.pop("tokens")
-    data: dict[str, Any] = {
+    rows, tokens = _import_rows(report)
+    summary: ImportSummary = {
         "batch_id": report.batch_id,
         "file": report.file_name,
         "outcome": report.outcome,
-        "rows": counts,
+        "rows": rows,
         "tokens": tokens,
         "by_reason": {reason: {"rows": n, "tokens": sum_} for reason, (n, sum_) in sorted(report.by_reason.items())},
         "new_users": report.plan.new_users if report.plan else None,
@@ -120,51 +233,46 @@ def import_report(report: ImportReport, *, jsonl: bool) -> View:
         "seconds": round(report.seconds, 3),
         "undo": None if report.outcome == "planned" else f"tokenctl reverse --batch {report.batch_id} --reason mistake",
     }
-    bad = [{"line": b.line, "column": b.column, "why": b.why} for b in report.bad]
-    meta = {"dry_run": report.outcome == "planned", "replayed": report.outcome == "already"}
-    table = _import_table(report, counts, tokens)
-    if jsonl:
-        lines = [{"schema": "tokenctl.import_row.v1", **row} for row in bad]
-        return View(
-            "tokenctl.import_summary.v1",
-            [*lines, {"schema": "tokenctl.import_summary.v1", **data, **meta}],
-            table,
-        )
-    return View("tokenctl.import.v1", {**data, "bad": bad}, table, value=report.batch_id, meta=meta)
+    bad: list[BadRow] = [{"line": b.line, "column": b.column, "why": b.why} for b in report.bad]
+    return View(
+        IMPORT,
+        {**summary, "bad": bad},
+        _import_table(report, rows, tokens),
+        value=report.batch_id,
+        meta={"dry_run": report.outcome == "planned", "replayed": report.outcome == "already"},
+        lines=[*((IMPORT_ROW, row) for row in bad), (IMPORT_SUMMARY, summary)],
+    )
 
 
-def _import_counts(report: ImportReport) -> dict[str, Any]:
-    """Rows by what became of them; `ok` is what was or would be granted."""
+def _import_rows(report: ImportReport) -> tuple[ImportRows, int]:
+    """Rows by what became of them, and the tokens of those that were or would be granted."""
     plan, batch = report.plan, report.batch
     if batch is not None:
-        ok, tokens = batch.applied or 0, batch.applied_tokens or 0
         return {
             "read": batch.rows_read,
-            "ok": ok,
+            "applied": batch.applied or 0,
             "replayed": batch.replayed,
             "conflicting": batch.conflicting,
             "rejected": batch.rejected,
             "duplicate": batch.duplicate,
             "refused": batch.refused,
-            "tokens": tokens,
-        }
+        }, batch.applied_tokens or 0
     assert plan is not None  # noqa: S101 — a report has one or the other
     return {
         "read": report.rows,
-        "ok": plan.fresh,
+        "applied": plan.fresh,
         "replayed": plan.replayed + plan.own,
         "conflicting": 0,
         "rejected": report.rejected,
         "duplicate": plan.duplicate,
         "refused": 0,
-        "tokens": plan.fresh_tokens,
-    }
+    }, plan.fresh_tokens
 
 
-def _import_table(report: ImportReport, counts: dict[str, Any], tokens: int) -> Table:
+def _import_table(report: ImportReport, counts: ImportRows, tokens: int) -> Table:
     granted = "would be granted" if report.outcome == "planned" else "granted"
-    rows: list[tuple[Cell, ...]] = [(granted, counts["ok"], tokens)]
-    names = {
+    rows: list[tuple[Cell, ...]] = [(granted, counts["applied"], tokens)]
+    names: dict[Literal["replayed", "duplicate", "conflicting", "refused", "rejected"], str] = {
         "replayed": "already imported",
         "duplicate": "twice in the file",
         "conflicting": "key used otherwise",
@@ -181,22 +289,10 @@ def _import_table(report: ImportReport, counts: dict[str, Any], tokens: int) -> 
     return Table((Column("RESULT"), Column("ROWS", number=True), Column("TOKENS", number=True)), rows)
 
 
-def facts(schema: str, pairs: dict[str, Cell]) -> View:
-    """One object of named facts."""
-    return View(schema, dict(pairs), _pairs({key.upper().replace("_", " "): value for key, value in pairs.items()}))
+def pairs(facts: Mapping[str, Any]) -> Table:
+    """One object of named facts as a table."""
+    return _pairs({key.upper().replace("_", " "): value for key, value in facts.items()})
 
 
-def text(schema: str, name: str, content: str) -> View:
-    """One text, for scripts."""
-    return View(schema, {name: content}, Table((Column(name.upper()),), [(content,)], bare=True), value=content)
-
-
-def steps(applied: Sequence[tuple[int, str]]) -> View:
-    """Schema changes, migrations with their version, function files without."""
-    data = [{"version": version or None, "name": name} for version, name in applied]
-    rows: list[tuple[Cell, ...]] = [(version or None, name) for version, name in applied]
-    return View("tokenctl.db_migrations.v1", data, Table((Column("VERSION", number=True), Column("NAME")), rows))
-
-
-def _pairs(pairs: dict[str, Cell]) -> Table:
-    return Table([Column(heading) for heading in pairs], [tuple(pairs.values())], pairs=True)
+def _pairs(cells: Mapping[str, Cell]) -> Table:
+    return Table([Column(heading) for heading in cells], [tuple(cells.values())], pairs=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -14,7 +14,9 @@ from tokenctl.grantfile.fields import (
     AMOUNT,
     DEFAULT_KIND,
     FIELDS,
+    IGNORED,
     KEY,
+    KEY_ALIAS,
     LENGTHS,
     MAX_AMOUNT,
     REASON,
@@ -123,3 +125,32 @@ class Judge:
 
     def _is_unlisted(self, reason: str) -> bool:
         return self._reasons is not None and reason not in self._reasons
+
+
+def row_schema() -> dict[str, Any]:
+    """One line of JSON Lines as JSON Schema: what the model wants, and what may be left out of a file.
+
+    It cannot say two things: that 5.0 is refused as an amount, and which characters of a note don't show.
+    """
+    model = GrantRow.model_json_schema()
+    judged: dict[str, Any] = model["properties"]
+    must = ("user_id", "amount")
+    empty = ({"const": ""}, {"type": "null"})
+    optional = {name: {"anyOf": [judged[name], *empty]} for name in FIELDS if name not in must}
+    return {
+        "description": (
+            "A row of a grant file. Without a reason it needs --reason, without an idempotency_key --campaign; "
+            f"{KEY_ALIAS} is another name for idempotency_key. An amount is digits only: 5.0 is refused. "
+            "A note is one line without hidden characters, and has no blanks at its ends."
+        ),
+        "type": "object",
+        "properties": {
+            **{name: judged[name] for name in must},
+            **optional,
+            KEY_ALIAS: optional["idempotency_key"],
+            IGNORED: {"description": "Left out wherever it stands: reject files have it."},
+        },
+        "required": list(must),
+        "not": {"required": ["idempotency_key", KEY_ALIAS]},
+        "additionalProperties": False,
+    }

@@ -1,6 +1,22 @@
 """The one way to print: data to stdout, talk to stderr, as a table, TSV or JSON."""
 
 from tokenctl.output.printer import Output
+from tokenctl.output.schemas import Count, EntryName, Meta, Schema, Tokens, TypedDict
 from tokenctl.output.views import Ago, Bars, Cell, Column, Listing, Table, View
 
-__all__ = ["Ago", "Bars", "Cell", "Column", "Listing", "Output", "Table", "View"]
+__all__ = [
+    "Ago",
+    "Bars",
+    "Cell",
+    "Column",
+    "Count",
+    "EntryName",
+    "Listing",
+    "Meta",
+    "Output",
+    "Schema",
+    "Table",
+    "Tokens",
+    "TypedDict",
+    "View",
+]

@@ -8,7 +8,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from tokenctl.output.views import Cell, Listing, for_programs, json_ready
+from tokenctl.output.schemas import Schema
+from tokenctl.output.views import Cell, Listing, View, for_programs, json_ready
 
 #: Characters that are written at once.
 _BLOCK = 65_536
@@ -16,12 +17,21 @@ _BLOCK = 65_536
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def blocks(listing: Listing, form: str, meta: Callable[[], Mapping[str, Any]]) -> Iterator[str]:
+def blocks(listing: Listing[Any], form: str, meta: Callable[[], Mapping[str, Any]]) -> Iterator[str]:
     """The list as `form` has it, in blocks of some size; `meta` is asked after the last row."""
     pieces = {"json": _document, "jsonl": _lines}.get(form)
-    if pieces is not None:
-        return _joined(pieces(listing, meta))
+    if pieces is not None and listing.schema is not None:
+        return _joined(pieces(listing, listing.schema, meta))
     return _joined(_csv(listing) if form == "csv" else _tsv(listing))
+
+
+def lines(view: View[Any]) -> str:
+    """JSON Lines of a view that has them: its rows, then a summary with the meta."""
+    if view.lines:
+        *rows, (last, data) = view.lines
+        return "".join(_line(schema.name, row) for schema, row in rows) + _line(last.name, {**data, **view.meta})
+    rows_of_list = "".join(_line(view.schema.row_name, row) for row in view.data)
+    return rows_of_list + _line(view.schema.summary_name, {"rows": len(view.data), **view.meta})
 
 
 def safe(cell: Cell) -> str:
@@ -43,9 +53,9 @@ def _joined(pieces: Iterable[str]) -> Iterator[str]:
     yield "".join(held)
 
 
-def _document(listing: Listing, meta: Callable[[], Mapping[str, Any]]) -> Iterator[str]:
+def _document(listing: Listing[Any], schema: Schema[Any], meta: Callable[[], Mapping[str, Any]]) -> Iterator[str]:
     """One JSON document, the same bytes as if it were made at once."""
-    yield f'{{"schema": {json.dumps(listing.schema)}, "data": ['
+    yield f'{{"schema": {json.dumps(schema.name)}, "data": ['
     between = ""
     for data, _ in listing.rows:
         yield between + json.dumps(json_ready(data))
@@ -53,21 +63,25 @@ def _document(listing: Listing, meta: Callable[[], Mapping[str, Any]]) -> Iterat
     yield f'], "meta": {json.dumps(json_ready(meta()))}}}\n'
 
 
-def _lines(listing: Listing, meta: Callable[[], Mapping[str, Any]]) -> Iterator[str]:
+def _lines(listing: Listing[Any], schema: Schema[Any], meta: Callable[[], Mapping[str, Any]]) -> Iterator[str]:
     """An object a line, each with its schema; the last one is a summary."""
-    name, version = listing.schema.rsplit(".", 1)
     rows = 0
     for rows, (data, _) in enumerate(listing.rows, 1):  # noqa: B007 — counted for the summary
-        yield json.dumps(json_ready({"schema": f"{name}_row.{version}", **data})) + "\n"
-    yield json.dumps(json_ready({"schema": f"{name}_summary.{version}", "rows": rows, **meta()})) + "\n"
+        yield _line(schema.row_name, data)
+    yield _line(schema.summary_name, {"rows": rows, **meta()})
 
 
-def _tsv(listing: Listing) -> Iterator[str]:
+def _line(schema: str, data: Mapping[str, Any]) -> str:
+    """One line of JSON Lines, with its final newline."""
+    return json.dumps(json_ready({"schema": schema, **data})) + "\n"
+
+
+def _tsv(listing: Listing[Any]) -> Iterator[str]:
     for _, cells in listing.rows:
         yield "\t".join(map(for_programs, cells)) + "\n"
 
 
-def _csv(listing: Listing) -> Iterator[str]:
+def _csv(listing: Listing[Any]) -> Iterator[str]:
     """Comma-separated values with a heading, as RFC 4180 quotes them; lines end with a newline alone."""
     line = io.StringIO()
     writer = csv.writer(line, lineterminator="\n")
@@ -79,7 +93,7 @@ def _csv(listing: Listing) -> Iterator[str]:
         line.truncate()
 
 
-def _with_heading(headings: list[str], listing: Listing) -> Iterator[list[str]]:
+def _with_heading(headings: list[str], listing: Listing[Any]) -> Iterator[list[str]]:
     yield headings
     for _, cells in listing.rows:
         yield [safe(cell) for cell in cells]

@@ -73,7 +73,7 @@ class Output:
         """Whether a program reads the result as JSON."""
         return self.form in ("json", "jsonl")
 
-    def result(self, view: View) -> None:
+    def result(self, view: View[Any]) -> None:
         """Print a result in the chosen format; of a change nothing with --quiet, unless a format was asked for.
 
         Raises OutputFailed when it cannot be written.
@@ -84,14 +84,14 @@ class Output:
             self._write(self._json(view))
         elif self.form == "value":
             if view.value is None:
-                raise UsageError(f"{view.schema} is no single value", hint="use --format tsv or json")
+                raise UsageError(f"{view.schema.name} is no single value", hint="use --format tsv or json")
             self._write(view.value + "\n")
         elif self.form == "tsv":
             self._write("".join("\t".join(map(for_programs, row)) + "\n" for row in view.table.rows))
         else:
             self._show_table(view.table, bars=view.bars)
 
-    def listing(self, listing: Listing) -> None:
+    def listing(self, listing: Listing[Any]) -> None:
         """Print a list in the chosen format, while its rows are read; on a terminal through the pager.
 
         Raises OutputFailed when it cannot be written.
@@ -124,17 +124,10 @@ class Output:
         `exit_code` is for a command that does not end with the error's own.
         """
         if self.machine:
-            problem = {
-                "type": f"urn:tokenctl:problem:{error.code}",
-                "title": error.title,
-                "detail": error.detail,
-                "instance": f"urn:tokenctl:request:{request_id}" if request_id else None,
-                "exit_code": error.exit_code if exit_code is None else exit_code,
-                "retryable": error.retryable,
-                "hint": error.hint or None,
-                **json_ready(error.context),
-            }
-            self._talk(json.dumps(problem))
+            from tokenctl.output.problems import problem
+
+            told = problem(error, request_id=request_id, exit_code=exit_code)
+            self._talk(json.dumps({**told, **json_ready(error.context)}))
             return
         first, *places = error.detail.splitlines() or [error.title]
         for place in places:  # file:line: column: why, as editors and grep expect it
@@ -188,10 +181,13 @@ class Output:
             raise Declined("no answer; nothing was changed")
         return answer
 
-    def _json(self, view: View) -> str:
-        if self.form == "jsonl" and isinstance(view.data, list):
-            return "".join(json.dumps(json_ready(item)) + "\n" for item in view.data)
-        return json.dumps({"schema": view.schema, "data": json_ready(view.data), "meta": json_ready(view.meta)}) + "\n"
+    def _json(self, view: View[Any]) -> str:
+        if self.form == "jsonl" and (view.lines or view.schema.is_list):
+            from tokenctl.output import listings
+
+            return listings.lines(view)
+        whole = {"schema": view.schema.name, "data": json_ready(view.data), "meta": json_ready(view.meta)}
+        return json.dumps(whole) + "\n"
 
     def _show_table(
         self, table: Table, *, bars: Sequence[Bars] = (), trend: str | None = None, paged: bool = False

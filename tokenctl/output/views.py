@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from tokenctl.output import text
+from tokenctl.output.schemas import Schema
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,28 +62,34 @@ class Bars:
 
 
 @dataclass(frozen=True)
-class View:
-    """What a command answers: JSON data under a versioned schema name, and a table of it."""
+class View(Generic[T]):
+    """What a command answers: JSON data of a declared shape, and a table of it.
 
-    schema: str
-    data: Any
+    JSON Lines has the `lines` instead where there are any, each an object with its schema;
+    the last one ends with the meta.
+    """
+
+    schema: Schema[T]
+    data: T
     table: Table
     value: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
     bars: Sequence[Bars] = ()
+    lines: Sequence[tuple[Schema[Any], Mapping[str, Any]]] = ()
 
 
 @dataclass(frozen=True)
-class Listing:
+class Listing(Generic[T]):
     """A list that may be long: each row as JSON data and as cells, printed while they are read.
 
-    `meta` is asked after the last row. The numbers under the heading `trend` are drawn as a
-    line above the table on a terminal; the rows are the newest first.
+    Without a schema it is printed as a table, TSV or CSV only. `meta` is asked after the last
+    row. The numbers under the heading `trend` are drawn as a line above the table on a
+    terminal; the rows are the newest first.
     """
 
-    schema: str
+    schema: Schema[list[T]] | None
     columns: Sequence[Column]
-    rows: Iterable[tuple[Mapping[str, Any], Sequence[Cell]]]
+    rows: Iterable[tuple[T, Sequence[Cell]]]
     meta: Callable[[], Mapping[str, Any]] = dict
     trend: str | None = None
 
@@ -89,6 +98,8 @@ def for_people(cell: Cell, *, signed: bool = False) -> str:
     """A cell on a terminal."""
     if cell is None or cell == "":
         return "─"
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
     if isinstance(cell, int):
         return f"{cell:+,}" if signed else text.count(cell)
     if isinstance(cell, Ago):
@@ -100,6 +111,8 @@ def for_programs(cell: Cell) -> str:
     """A cell of a TSV line: never a tab, never a newline, never cut."""
     if cell is None:
         return ""
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
     if isinstance(cell, int):
         return str(cell)
     if isinstance(cell, Ago):

@@ -89,7 +89,7 @@ def test_one_check_needs() -> None:
 
 def test_json_has_every_key_of_every_check() -> None:
     view = views.report(report(Check("database", "ok", "fine", gauges=GAUGES, took_s=0.0034)), metrics=False)
-    assert view.schema == "tokenctl.health.v1"
+    assert view.schema.name == "tokenctl.health.v1"
     data = json.loads(json.dumps(json_ready(view.data)))
     [check] = data["checks"]
     assert data["state"] == view.value == "ok"

@@ -15,10 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenctl.output.listings import blocks, safe
+from tokenctl.output.schemas import Schema
 from tokenctl.output.text import clean
 from tokenctl.output.views import Cell, Column, Listing
 
 AT = datetime(2026, 11, 23, 18, 4, 9, 123456, tzinfo=UTC)
+THING: Schema[list[Any]] = Schema("tokenctl.thing.v1", list)
 COLUMNS = (Column("ID"), Column("LAST CHANGE"), Column("AMOUNT", number=True), Column("NOTE", optional=True))
 ROWS: list[tuple[dict[str, Any], tuple[Cell, ...]]] = [
     ({"id": "u:2", "at": AT, "amount": -5, "note": None}, ("u:2", AT, -5, None)),
@@ -27,7 +29,7 @@ ROWS: list[tuple[dict[str, Any], tuple[Cell, ...]]] = [
 
 
 def printed(form: str, rows: Sequence[tuple[Mapping[str, Any], Sequence[Cell]]] = ROWS) -> str:
-    listing = Listing("tokenctl.thing.v1", COLUMNS, iter(rows))
+    listing = Listing(THING, COLUMNS, iter(rows))
     return "".join(blocks(listing, form, lambda: {"next_cursor": "c", "at": AT}))
 
 
@@ -90,6 +92,6 @@ def test_rows_are_printed_while_they_are_read(form: str) -> None:
         for read in count(1):  # noqa: B007 — looked at outside
             yield ROWS[0]
 
-    first = next(blocks(Listing("tokenctl.thing.v1", COLUMNS, rows()), form, dict))
+    first = next(blocks(Listing(THING, COLUMNS, rows()), form, dict))
     assert 65_536 <= len(first) < 70_000
     assert read < 3_000
