@@ -19,7 +19,7 @@ def pages() -> dict[str, str]:
     shared = {option for option, commands in by_option(root).items() if len(commands) >= _leaves(root)}
     found = {"tokenctl.1": _root(root)}
     for command in root.commands:
-        found[f"tokenctl-{command.name}.1"] = _page(root, command, shared)
+        found[f"tokenctl-{command.name}.1"] = _page(command, shared)
     return found
 
 
@@ -40,12 +40,12 @@ def _root(root: Command) -> str:
             _section("EXIT STATUS", "", _rows(reference.exit_codes())),
             _section("ENVIRONMENT", "A variable that is empty is not set.", _rows(reference.ENVIRONMENT)),
             _section("FILES", "All are for their user only (mode 0700, 0600).", _rows(reference.FILES)),
-            _see(root.commands),
+            _see([f"tokenctl-{command.name}" for command in root.commands]),
         ]
     )  # fmt: skip
 
 
-def _page(root: Command, command: Command, shared: set[Option]) -> str:
+def _page(command: Command, shared: set[Option]) -> str:
     parts = [_title(f"tokenctl-{command.name}", command.summary), _section("SYNOPSIS", "", _synopses(command))]
     parts.append(_section("DESCRIPTION", "", _prose(command)))
     if command.commands:
@@ -69,7 +69,7 @@ def _page(root: Command, command: Command, shared: set[Option]) -> str:
         _section("EXIT STATUS", "", _rows(reference.exit_codes(command.name))),
         _section("ENVIRONMENT", environment),
         _section("FILES", files),
-        _see([one for one in root.commands if one != command], first="tokenctl"),
+        _see(["tokenctl"]),  # which lists the others; a new command changes no page of another
     ]
     return "".join(parts)
 
@@ -159,8 +159,7 @@ def _rows(rows: reference.Rows) -> str:
     return "".join(f".TP\n.B {roff(term)}\n{roff(meaning)}\n" for term, meaning in rows)
 
 
-def _see(commands: list[Command] | tuple[Command, ...], first: str = "") -> str:
-    names = ([first] if first else []) + [f"tokenctl-{command.name}" for command in commands]
+def _see(names: list[str]) -> str:
     listed = ",\n".join(f".BR {roff(name)} (1)" for name in names)
     return f".SH SEE ALSO\n{listed}\n"
 
