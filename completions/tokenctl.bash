@@ -61,7 +61,7 @@ _tokenctl_child() {
 # Whether a value stands after this option.
 _tokenctl_takes() {
     case "$1" in
-        --amount|--batch|--campaign|--check|--config|--confirm-amount|--cursor|--expect-rows|--expect-total|--format|--format-in|--head|--idempotency-key|--job|--kind|--limit|--month|--note|--operator|--profile|--push|--reason|--reject-file|--request-id|--since|--state|--textfile|--ticket|--timeout|--until|--user|--wait) return 0 ;;
+        --amount|--batch|--campaign|--check|--config|--confirm-amount|--crit|--cursor|--expect-rows|--expect-total|--format|--format-in|--head|--idempotency-key|--job|--kind|--limit|--month|--note|--operator|--profile|--push|--reason|--reject-file|--request-id|--since|--state|--textfile|--ticket|--timeout|--until|--user|--wait|--warn) return 0 ;;
         *) return 1 ;;
     esac
 }
@@ -81,7 +81,7 @@ _tokenctl_options() {
         'reverse') options='--reason --batch --operator --since --until --note --ticket --partial -n/--dry-run -y/--yes --confirm-amount --expect-total --idempotency-key --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'schema') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'verify') options='--user --since-last --deep --seal --head --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
-        'health') options='--check --deep --metrics --wait --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
+        'health') options='--check --deep --metrics --warn+ --crit+ --wait --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'metrics') options='--textfile --push --job --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'completion') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'batches') options='--limit --state --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;

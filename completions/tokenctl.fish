@@ -53,7 +53,7 @@ function __tokenctl_list
     printf '%s\n' $before$argv
 end
 
-set -g __tokenctl_takes --amount --batch --campaign --check --config --confirm-amount --cursor --expect-rows --expect-total --format --format-in --head --idempotency-key --job --kind --limit --month --note --operator --profile --push --reason --reject-file --request-id --since --state --textfile --ticket --timeout --until --user --wait
+set -g __tokenctl_takes --amount --batch --campaign --check --config --confirm-amount --crit --cursor --expect-rows --expect-total --format --format-in --head --idempotency-key --job --kind --limit --month --note --operator --profile --push --reason --reject-file --request-id --since --state --textfile --ticket --timeout --until --user --wait --warn
 set -g __tokenctl_commands 'balance' 'history' 'show' 'explain' 'statement' 'grant-bonus' 'batch-import' 'reverse' 'schema' 'verify' 'health' 'metrics' 'completion' 'batches' 'batches list' 'batches show' 'holds' 'holds list' 'holds release' 'holds reconcile' 'breaker' 'breaker list' 'breaker reset' 'cache' 'cache stats' 'cache clear' 'keys' 'keys list' 'keys test' 'keys disable' 'keys enable' 'db' 'db start' 'db stop' 'db status' 'db url' 'db psql' 'db migrate'
 
 complete -c tokenctl -f
@@ -168,6 +168,8 @@ complete -c tokenctl -n '__tokenctl_at "verify"' -l head -x -d 'A head that was 
 complete -c tokenctl -n '__tokenctl_at "health"' -l check -r -f -a '(__tokenctl_list database schema breakers cache state keys jobs durability triggers functions privileges)' -d 'Only these checks'
 complete -c tokenctl -n '__tokenctl_at "health"' -l deep -d 'Also durability, append-only triggers, functions and privileges'
 complete -c tokenctl -n '__tokenctl_at "health"' -l metrics -d 'Show what was measured, too; JSON and nagios always do'
+complete -c tokenctl -n '__tokenctl_at "health"' -l warn -x -d 'Warn when a number leaves this range; may be repeated'
+complete -c tokenctl -n '__tokenctl_at "health"' -l crit -x -d 'The same, and critical'
 complete -c tokenctl -n '__tokenctl_at "health"' -l wait -x -d 'Look again until all is ok'
 complete -c tokenctl -n '__tokenctl_at "health"' -l format -r -f -a 'table tsv json jsonl value text nagios' -d 'table, tsv, json, jsonl, value, text or nagios. [table on a terminal, else tsv]'
 complete -c tokenctl -n '__tokenctl_at "metrics"' -l textfile -r -F -d 'Replace this file; node_exporter reads *.prom'

@@ -217,69 +217,6 @@ class ImportReport:
 
 
 @dataclass(frozen=True)
-class Gauge:
-    """A measured number. Past `warn` or `crit` it needs attention: above them, or below with `low`.
-
-    `unit` is s, B, % or nothing; `most` is the largest value that can be.
-    """
-
-    name: str
-    value: float
-    unit: str = ""
-    warn: float | None = None
-    crit: float | None = None
-    low: bool = False
-    most: float | None = None
-
-    @property
-    def state(self) -> str:
-        """What the value means: ok, warning or critical."""
-        for state, limit in (("critical", self.crit), ("warning", self.warn)):
-            if limit is not None and (self.value < limit if self.low else self.value > limit):
-                return state
-        return "ok"
-
-
-#: The states of a check, the best first.
-STATES = ("ok", "warning", "unknown", "critical")
-
-
-@dataclass(frozen=True)
-class Check:
-    """What one check of `health` found; `state` is one of STATES, `values` what a program may want of it.
-
-    One that was not `asked` waits for another that failed.
-    """
-
-    name: str
-    state: str
-    detail: str
-    hint: str = ""
-    values: dict[str, Any] = field(default_factory=dict)
-    gauges: tuple[Gauge, ...] = ()
-    took_s: float = 0.0
-    asked: bool = True
-
-
-@dataclass(frozen=True)
-class HealthReport:
-    """All checks of one run of `health`."""
-
-    checks: tuple[Check, ...]
-    took_s: float
-
-    @property
-    def state(self) -> str:
-        """The worst of them."""
-        return max((check.state for check in self.checks), key=STATES.index, default="unknown")
-
-    @property
-    def troubled(self) -> list[Check]:
-        """The checks that found something wrong, the worst first."""
-        return sorted((c for c in self.checks if c.state != "ok" and c.asked), key=lambda c: -STATES.index(c.state))
-
-
-@dataclass(frozen=True)
 class Entry:
     """One row of the ledger as it was posted, and the seq of the entry that reverses it, if any."""
 

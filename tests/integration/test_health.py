@@ -12,9 +12,9 @@ import pytest
 from tests.integration.embedded_servers import ENOUGH_S, Farm, farm
 from tests.pg import LedgerDB
 from tokenctl.errors import Fault, NotAllowed, SchemaMismatch, TimedOut, TokenctlError, Unavailable
-from tokenctl.models import Check
 from tokenctl.resilience.deadline import Deadline
 from tokenctl.services import health_rules as rules
+from tokenctl.services.health_report import Check
 from tokenctl.storage.database import Database
 from tokenctl.storage.embedded import binaries
 from tokenctl.storage.health import Probe

@@ -58,7 +58,7 @@ class StrictCommand(TyperCommand):
         if values.get("help"):  # as the parser sees it: a note may well be "-h"
             print_text(ctx.get_help())
             raise typer.Exit
-        given = Counter(p.opts[0] for p in order if p.param_type_name == "option")
+        given = Counter(p.opts[0] for p in order if p.param_type_name == "option" and not p.multiple)
         for name, times in given.items():
             if times > 1:
                 raise UsageError(f"{name} is given twice", hint="which one is meant?")

@@ -6,6 +6,7 @@ same rules stand as constraints in sql/migrations/0001_ledger.sql.
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +14,7 @@ from tokenctl.grantfile import fields
 from tokenctl.grantfile.display import shown
 from tokenctl.grantfile.explain import why
 from tokenctl.grantfile.values import Number
+from tokenctl.services.health_report import Range
 
 #: Rows that a list shows at most.
 MOST_ROWS = 100_000
@@ -173,3 +175,19 @@ def _text(column: str, pattern: str, text: str) -> str:
     if not re.fullmatch(pattern, text):
         raise ValueError(why(column, text) if text else "is empty (an unset variable?)")
     return text
+
+
+def named_range(text: str) -> tuple[str, Range]:
+    """NAME=RANGE with a range of Monitoring Plugins: 10, 10:, ~:10, 5:10, and @ before one that is not normal."""
+    name, _, written = text.partition("=")
+    number = r"-?[0-9]{1,18}(?:\.[0-9]{1,9})?"
+    match = re.fullmatch(rf"(@?)(?:(~|{number})?:)?({number})?", written)
+    if not name or not match or not written.strip("@"):
+        raise ValueError(f"{shown(text)} is no NAME=RANGE")
+    inside, start, end = match.groups()
+    normal = Range(
+        -math.inf if start == "~" else float(start or 0), math.inf if end is None else float(end), bool(inside)
+    )
+    if normal.start > normal.end:
+        raise ValueError(f"{shown(text)}: the range ends before it begins")
+    return name, normal

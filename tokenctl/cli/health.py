@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tokenctl.cli.command import command
 from tokenctl.cli.options import reads
-from tokenctl.errors import HealthUnknown, TokenctlError
+from tokenctl.errors import HealthUnknown, TokenctlError, UsageError
 
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
-    from tokenctl.models import HealthReport
     from tokenctl.output import Output
     from tokenctl.services.health import Sources
+    from tokenctl.services.health_report import HealthReport, Limits, Range
 
 FORMATS = ("table", "tsv", "json", "jsonl", "value", "text", "nagios")
 # Those that a person may read, beside whom stderr sums up.
 _PRINTED = ("table", "tsv", "text")
+
+
+Warn = Annotated[
+    list[str] | None,
+    typer.Option("--warn", metavar="NAME=RANGE", help="Warn when a number leaves this range; may be repeated."),
+]
+Crit = Annotated[list[str] | None, typer.Option("--crit", metavar="NAME=RANGE", help="The same, and critical.")]
 
 
 def _known(text: str) -> str:
@@ -44,6 +52,8 @@ def _health(
     metrics: Annotated[
         bool, typer.Option("--metrics", help="Show what was measured, too; JSON and nagios always do.")
     ] = False,
+    warn: Warn = None,
+    crit: Crit = None,
     wait: Annotated[
         float | None,
         typer.Option("--wait", metavar="SECONDS", parser=reads("seconds"), help="Look again until all is ok."),
@@ -55,12 +65,16 @@ def _health(
     tokenctl health
     tokenctl health --deep --metrics
     tokenctl health --check database,schema --wait 60 && start-the-service
-    tokenctl health --format nagios
+    tokenctl health --format nagios --warn db_latency=0.05 --crit state_free=1000000000:
 
     The checks are database, schema, breakers, cache, state, keys and jobs; --deep adds
     durability, triggers, functions and privileges. In the configuration health.import_max_age_s
     (seconds) says how often an import must finish, and health.expect_keys = true that Gemini
     keys must be there; else neither is missed.
+
+    --warn and --crit take names that --metrics shows, in seconds and bytes, and ranges as Monitoring
+    Plugins write them: 10 is 0 to 10, 10: at least 10, ~:10 at most 10, 5:10, and @5:10 all but that.
+    They take the place of the limits that a number has of its own.
 
     Ends with 0 when all is ok, 1 for a warning, 2 for something critical, 3 when it cannot be
     told: then the command line is wrong, or --timeout was too short. Each check has 3 seconds.
@@ -71,10 +85,10 @@ def _health(
     names = set(health.BASIC if check is None else health.named(check)) | set(health.DEEP if deep else ())
     timeout_s = run.settings.timeout_s
     until = None if timeout_s is None else run.runtime.operation.started + timeout_s
-    sources = _sources(run)
+    sources, limits = _sources(run), _limits(warn, crit, names)
 
     def look() -> HealthReport:
-        return health.look(names, sources, until=until)
+        return health.look(names, sources, limits=limits, until=until)
 
     def tell(found: HealthReport) -> None:
         run.output.say(f"waiting up to {wait:g} s: {views.troubles(found)}")
@@ -89,6 +103,23 @@ def _health(
         raise failure
     if run.output.form in _PRINTED:
         run.output.say(views.all_well(found), mark="✓")
+
+
+def _limits(warn: list[str] | None, crit: list[str] | None, names: Collection[str]) -> Limits:
+    """The ranges of --warn and --crit; raises UsageError."""
+    from tokenctl.cli import forms
+    from tokenctl.services import health
+    from tokenctl.services.health_report import Limits
+
+    read: list[dict[str, Range]] = []
+    for option, given in (("--warn", warn), ("--crit", crit)):
+        try:
+            read.append(health.limits_named(map(forms.named_range, given or ()), names))
+        except ValueError as error:
+            raise UsageError(
+                f"{option}: {error}", hint="for example db_latency=0.05 or state_free=1000000000:"
+            ) from error
+    return Limits(*read)
 
 
 def _sources(run: Run) -> Sources:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tokenctl import errors
-from tokenctl.models import Check, Gauge, HealthReport
 from tokenctl.output import Cell, Column, Schema, Table, TypedDict, View
 from tokenctl.output.text import clean
+from tokenctl.services.health_report import Check, Gauge, HealthReport, Range
 from tokenctl.services.health_rules import counted, size
 
 _FAILURES = {
@@ -18,15 +19,14 @@ _FAILURES = {
 
 
 class GaugeData(TypedDict):
-    """A measured number, and the limits that it may not pass; `below` says that they are lower ones."""
+    """A measured number, and the ranges of Monitoring Plugins that it may not leave."""
 
     name: str
     value: float
     unit: str | None
     state: str
-    warning: float | None
-    critical: float | None
-    below: bool
+    warning: str | None
+    critical: str | None
     max: float | None
 
 
@@ -124,19 +124,27 @@ def _gauge(gauge: Gauge) -> GaugeData:
         "value": round(gauge.value, 6),
         "unit": gauge.unit or None,
         "state": gauge.state,
-        "warning": gauge.warn,
-        "critical": gauge.crit,
-        "below": gauge.low,
+        "warning": None if gauge.warn is None else str(gauge.warn),
+        "critical": None if gauge.crit is None else str(gauge.crit),
         "max": gauge.most,
     }
 
 
 def _measured(gauge: Gauge) -> str:
     """0.003 s (warning above 0.1 s, critical above 0.5 s)."""
-    side = "below" if gauge.low else "above"
     named = (("warning", gauge.warn), ("critical", gauge.crit))
-    limits = [f"{state} {side} {_quantity(limit, gauge.unit)}" for state, limit in named if limit is not None]
+    limits = [f"{state} {_abnormal(limit, gauge.unit)}" for state, limit in named if limit is not None]
     return _quantity(gauge.value, gauge.unit) + (f" ({', '.join(limits)})" if limits else "")
+
+
+def _abnormal(normal: Range, unit: str) -> str:
+    """Where a value needs attention: above 5, below 5, outside 5 to 10, from 5 to 10."""
+    start, end = (_quantity(limit, unit) if math.isfinite(limit) else "" for limit in (normal.start, normal.end))
+    if normal.inside:
+        return f"from {start} to {end}" if start and end else f"up to {end}" if end else f"from {start} on"
+    if not end:
+        return f"below {start}"
+    return f"above {end}" if normal.start <= 0 else f"outside {start} to {end}"
 
 
 def _quantity(value: float, unit: str) -> str:
@@ -146,9 +154,8 @@ def _quantity(value: float, unit: str) -> str:
 
 
 def _perfdata(gauge: Gauge) -> str:
-    """label=value[unit];warn;crit;min;max, where a range `N:` alerts below N."""
-    side = ":" if gauge.low else ""
-    limits = ["" if limit is None else f"{_number(limit)}{side}" for limit in (gauge.warn, gauge.crit)]
+    """label=value[unit];warn;crit;min;max, with the limits as ranges."""
+    limits = ["" if limit is None else str(limit) for limit in (gauge.warn, gauge.crit)]
     most = "" if gauge.most is None else _number(gauge.most)
     return f"{gauge.name}={_number(gauge.value)}{gauge.unit};{';'.join(limits)};0;{most}".rstrip(";")
 

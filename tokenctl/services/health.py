@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tokenctl.errors import ConfigError, Fault, HealthUnknown, TimedOut, TokenctlError
-from tokenctl.models import Check, HealthReport
 from tokenctl.services import health_files as files
 from tokenctl.services import health_rules as rules
+from tokenctl.services.health_report import Check, HealthReport, Limits, Range
 from tokenctl.services.lanes import Ended, Lane, Step
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ DEEP = ("durability", "triggers", "functions", "privileges")
 _ASKING = {"database", "schema", "jobs", *DEEP}  # the database
 #: Seconds that one check may take.
 LIMIT_S = 3.0
+_NO_LIMITS = Limits()
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.1, 1.0
 
 Work = Callable[[], Check]
@@ -50,10 +51,32 @@ def named(text: str) -> tuple[str, ...]:
     return names
 
 
+def limits_named(pairs: Iterable[tuple[str, Range]], names: Collection[str]) -> dict[str, Range]:
+    """Ranges by gauge; raises ValueError for one unknown, given twice or not measured by the checks `names`."""
+    limits: dict[str, Range] = {}
+    for name, normal in pairs:
+        if name not in rules.GAUGES:
+            raise ValueError(f"there is no measured '{name}'; there are {', '.join(rules.GAUGES)}")
+        if name in limits:
+            raise ValueError(f"{name} is given twice")
+        if rules.GAUGES[name] not in names:
+            raise ValueError(f"{name} is measured by the check {rules.GAUGES[name]}, which is not asked for")
+        limits[name] = normal
+    return limits
+
+
 def look(
-    names: Collection[str], sources: Sources, *, limit_s: float = LIMIT_S, until: float | None = None
+    names: Collection[str],
+    sources: Sources,
+    *,
+    limits: Limits = _NO_LIMITS,
+    limit_s: float = LIMIT_S,
+    until: float | None = None,
 ) -> HealthReport:
-    """Make the checks, each within `limit_s` seconds and all of them before `until` (of time.monotonic)."""
+    """Make the checks, each within `limit_s` seconds and all of them before `until` (of time.monotonic).
+
+    `limits` take the place of the gauges' own.
+    """
     started = time.monotonic()
     asker = _Asker(sources, limit_s)
     asking = _only(names, asker.questions()) if set(names) & _ASKING else {}
@@ -66,7 +89,7 @@ def look(
         found += _collected(["breakers"], last, sources, limit_s, until)
     order = (*BASIC, *DEEP)
     kept = sorted((check for check in found if check.name in names), key=lambda check: order.index(check.name))
-    return HealthReport(tuple(kept), time.monotonic() - started)
+    return HealthReport(tuple(rules.limited(check, limits) for check in kept), time.monotonic() - started)
 
 
 def wait(

@@ -13,7 +13,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from tokenctl.models import Check, Gauge
+from tokenctl.services.health_report import Check, Gauge, Range
 from tokenctl.services.health_rules import Problem, counted, judged, size
 
 _FREE_WARN_BYTES, _FREE_CRIT_BYTES = 100_000_000, 10_000_000
@@ -69,10 +69,15 @@ def _directory(name: str, path: Path, values: dict[str, Any]) -> Check:
     free = _free_bytes(path)
     if free is None:
         return judged(name, facts, problems, values=values)
-    gauge = Gauge(f"{name}_free", free, "B", warn=_FREE_WARN_BYTES, crit=_FREE_CRIT_BYTES, low=True)
     room = f"{size(free)} free"
-    if gauge.state != "ok":
-        problems.append((gauge.state, f"{path}: {room}"))
+    gauge = Gauge(
+        f"{name}_free",
+        free,
+        "B",
+        warn=Range(_FREE_WARN_BYTES),
+        crit=Range(_FREE_CRIT_BYTES),
+        alarm=f"{path}: {room}",
+    )
     hint = "commands work without it, and slower or more carelessly"
     return judged(name, [*facts, room], problems, gauges=(gauge,), values={**values, "free_bytes": free}, hint=hint)
 

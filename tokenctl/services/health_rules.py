@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tokenctl.errors import SchemaMismatch
-from tokenctl.models import STATES, Check, Gauge
+from tokenctl.services.health_report import STATES, Check, Gauge, Limits, Range
 
 if TYPE_CHECKING:
     from tokenctl.resilience.breaker import BreakerState
@@ -18,6 +19,27 @@ _ANSWER_WARN_S, _ANSWER_CRIT_S = 0.1, 0.5
 _CONNECTIONS_WARN, _CONNECTIONS_CRIT = 0.80, 0.95
 #: How many names a sentence lists before it says "and N more".
 _NAMED = 3
+
+#: Every gauge, and the check that measures it.
+GAUGES = {
+    "db_connect": "database",
+    "db_latency": "database",
+    "db_connections": "database",
+    "db_standbys": "database",
+    "db_replication_lag": "database",
+    "schema_version": "schema",
+    "schema_pending": "schema",
+    "breakers_open": "breakers",
+    "cache_free": "cache",
+    "state_free": "state",
+    "keys": "keys",
+    "import_age": "jobs",
+    "imports_unfinished": "jobs",
+    "triggers_bad": "triggers",
+    "functions_unpinned": "functions",
+    "functions_open": "functions",
+}
+_NONE = Range(end=0)
 
 Problem = tuple[str, str]
 
@@ -31,30 +53,66 @@ def judged(
     values: Mapping[str, Any] | None = None,
     hint: str = "",
 ) -> Check:
-    """A check as bad as the worst of `problems` (state, sentence); without any it tells the `facts`."""
-    worst = max((state for state, _ in problems), key=STATES.index, default="ok")
-    detail = "; ".join(text for _, text in problems) or ", ".join(facts)
-    return Check(name, worst, detail, hint if problems else "", dict(values or {}), tuple(gauges))
+    """A check as bad as the worst of its gauges and `problems` (state, sentence); without any it tells the `facts`."""
+    facts = tuple(facts)
+    told = [*[(one.state, one.alarm) for one in gauges if one.alarm and one.state != "ok"], *problems]
+    worst = max((state for state, _ in told), key=STATES.index, default="ok")
+    detail = "; ".join(text for _, text in told) or ", ".join(facts)
+    return Check(
+        name,
+        worst,
+        detail,
+        hint if told else "",
+        dict(values or {}),
+        tuple(gauges),
+        facts=facts,
+        problems=tuple(problems),
+    )
+
+
+def limited(check: Check, limits: Limits) -> Check:
+    """The check judged anew by the limits that somebody chose for its gauges."""
+    gauges = [limits.applied(gauge) for gauge in check.gauges]
+    if gauges == list(check.gauges):
+        return check
+    anew = judged(check.name, check.facts, check.problems, gauges=gauges, values=check.values, hint=check.hint)
+    return replace(anew, took_s=check.took_s)
 
 
 def database(found: Server) -> Check:
     """The server: does it answer soon, take writes, have connections left, and who could listen in."""
     row = found.row
     most = row.max_connections
-    connect = Gauge("db_connect", found.connect_s, "s", warn=_CONNECT_WARN_S)
-    answer = Gauge("db_latency", found.query_s, "s", warn=_ANSWER_WARN_S, crit=_ANSWER_CRIT_S)
-    used = Gauge("db_connections", row.connections, "", _CONNECTIONS_WARN * most, _CONNECTIONS_CRIT * most, most=most)
-    gauges = [connect, answer, used, Gauge("db_standbys", row.standbys)]
+    connections = f"{row.connections} of {most} connections"
+    gauges = [
+        Gauge(
+            "db_connect",
+            found.connect_s,
+            "s",
+            warn=Range(end=_CONNECT_WARN_S),
+            alarm=f"it took {_ms(found.connect_s)} to connect",
+        ),
+        Gauge(
+            "db_latency",
+            found.query_s,
+            "s",
+            warn=Range(end=_ANSWER_WARN_S),
+            crit=Range(end=_ANSWER_CRIT_S),
+            alarm=f"it took {_ms(found.query_s)} to answer",
+        ),
+        Gauge(
+            "db_connections",
+            row.connections,
+            warn=Range(end=_CONNECTIONS_WARN * most),
+            crit=Range(end=_CONNECTIONS_CRIT * most),
+            most=most,
+            alarm=f"{connections} are taken",
+        ),
+        Gauge("db_standbys", row.standbys),
+    ]
     if row.lag_s is not None:
         gauges.append(Gauge("db_replication_lag", row.lag_s, "s"))
-    connections = f"{row.connections} of {most} connections"
-    problems = [
-        *_alarm(connect, f"it took {_ms(found.connect_s)} to connect"),
-        *_alarm(answer, f"it took {_ms(found.query_s)} to answer"),
-        *_alarm(used, f"{connections} are taken"),
-        *_writes(found),
-        *_listening(found),
-    ]
+    problems = [*_writes(found), *_listening(found)]
     facts = [
         f"PostgreSQL {found.version}",
         _ms(found.connect_s + found.query_s),
@@ -90,23 +148,24 @@ def schema(found: State, *, needs: int) -> Check:
         pending = [step.name for step in found.pending()]
     except SchemaMismatch as error:
         return Check("schema", "critical", error.detail, error.hint, values)
-    gauges = (Gauge("schema_version", found.version), Gauge("schema_pending", len(pending), warn=0))
+    gauges = (Gauge("schema_version", found.version), Gauge("schema_pending", len(pending), warn=_NONE))
     problems: list[Problem] = []
     if found.version < needs:
         problems = [("critical", f"version {found.version}, this tokenctl needs {needs}")]
     elif pending:
         problems = [("warning", f"{counted(len(pending), 'file')} of functions to be applied: {_some(pending)}")]
     facts = [f"version {found.version}", "none pending"]
-    return judged(
-        "schema", facts, problems, gauges=gauges, values=values | {"pending": pending}, hint="tokenctl db migrate"
-    )
+    values |= {"pending": pending}
+    return judged("schema", facts, problems, gauges=gauges, values=values, hint="tokenctl db migrate")
 
 
 def jobs(found: Jobs, *, max_age_s: float | None) -> Check:
     """Imports: the newest, and unfinished ones. They are judged only when `max_age_s` is set."""
     gauges = [Gauge("imports_unfinished", found.unfinished)]
     if found.age_s is not None:
-        gauges.insert(0, Gauge("import_age", found.age_s, "s", warn=max_age_s))
+        gauges.insert(
+            0, Gauge("import_age", found.age_s, "s", warn=None if max_age_s is None else Range(end=max_age_s))
+        )
     facts = ["no import yet" if found.age_s is None else f"last import {span(found.age_s)} ago"]
     if found.unfinished:
         facts.append(f"{found.unfinished} unfinished" + (f" ({found.orphaned} orphaned)" if found.orphaned else ""))
@@ -138,7 +197,7 @@ def breakers(listed: Sequence[BreakerState], *, closed: str | None) -> Check:
         ],
         "closed": closed,
     }
-    gauges = (Gauge("breakers_open", len(problems), warn=0),)
+    gauges = (Gauge("breakers_open", len(problems), warn=_NONE),)
     hint = "calls are refused until it closes; --ignore-breaker tries all the same"
     return judged("breakers", facts, problems, gauges=gauges, values=values, hint=hint)
 
@@ -176,7 +235,7 @@ def triggers(found: Sequence[BadTrigger]) -> Check:
     """Whether every append-only trigger does its work."""
     bad = [f"{one.table_name}.{one.trigger} {one.what}" for one in found]
     problems = [("critical", _some(bad))] if bad else []
-    gauges = (Gauge("triggers_bad", len(bad), crit=0),)
+    gauges = (Gauge("triggers_bad", len(bad), crit=_NONE),)
     facts = ["all append-only triggers are enabled always"]
     hint = "entries can be edited until their owner does ALTER TABLE … ENABLE ALWAYS TRIGGER …"
     return judged("triggers", facts, problems, gauges=gauges, values={"bad": bad}, hint=hint)
@@ -195,7 +254,10 @@ def functions(found: Sequence[LooseFunction]) -> Check:
         "functions",
         ["every search_path is pinned", "PUBLIC may execute none"],
         problems,
-        gauges=(Gauge("functions_unpinned", len(unpinned), crit=0), Gauge("functions_open", len(open_to_all), warn=0)),
+        gauges=(
+            Gauge("functions_unpinned", len(unpinned), crit=_NONE),
+            Gauge("functions_open", len(open_to_all), warn=_NONE),
+        ),
         values={"unpinned": unpinned, "open_to_all": open_to_all},
         hint="ALTER FUNCTION … SET search_path = pg_catalog, pg_temp and REVOKE EXECUTE … FROM PUBLIC, as their owner",
     )
@@ -280,10 +342,6 @@ def _opened(breaker: BreakerState) -> str:
     again = f", next try in {span(breaker.next_try_s)}" if breaker.next_try_s and breaker.next_try_s > 0 else ""
     cause = f" ({breaker.cause}{again})" if breaker.cause else ""
     return f"{breaker.name} is {breaker.state.replace('_', ' ')} after {counted(breaker.failures, 'failure')}{cause}"
-
-
-def _alarm(gauge: Gauge, text: str) -> list[Problem]:
-    return [(gauge.state, text)] if gauge.state != "ok" else []
 
 
 def _some(names: Sequence[str]) -> str:

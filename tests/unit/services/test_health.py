@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from tokenctl.errors import Fault, NotAllowed, TokenctlError, Unavailable
-from tokenctl.models import Check, HealthReport
 from tokenctl.resilience.breaker import BreakerPolicy, Breakers
 from tokenctl.resilience.events import ignore
 from tokenctl.resilience.notes import SCHEMA
 from tokenctl.services import health
 from tokenctl.services import health_files as files
+from tokenctl.services.health_report import Check, HealthReport
 from tokenctl.settings import Flags, Settings, load
 from tokenctl.statefile import StateFile
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tokenctl.models import Check
 from tokenctl.services import health_files as files
+from tokenctl.services.health_report import Check
 
 CANARY = "AIza-S3CRET-canary"
 KEYS = f'[[key]]\nid = "a"\nproject = "p"\nsecret = "{CANARY}"\n\n[[key]]\nid = "b"\nsecret = "{CANARY}2"\n'
@@ -44,7 +44,7 @@ def test_a_private_directory(folder: Path) -> None:
     check = files.state(folder)
     assert check.state == "ok"
     assert check.detail.startswith("private, ")
-    assert [(gauge.name, gauge.unit, gauge.low) for gauge in check.gauges] == [("state_free", "B", True)]
+    assert [(gauge.name, gauge.unit, str(gauge.crit)) for gauge in check.gauges] == [("state_free", "B", "10000000:")]
     assert files.cache(folder, ttl_s=30).gauges[0].name == "cache_free"
 
 

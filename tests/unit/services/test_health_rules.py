@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from tokenctl.models import Check, Gauge
 from tokenctl.resilience.breaker import BreakerState
 from tokenctl.services import health_rules as rules
+from tokenctl.services.health_report import Check, Gauge, Range
 from tokenctl.storage.health import BadTrigger, Durability, Jobs, LooseFunction, Privileges, Server, ServerRow
 from tokenctl.storage.migrations import State, function_files, migration_files, newest_version
 
@@ -41,15 +41,15 @@ def told(check: Check) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("gauge", "state"),
     [
-        (Gauge("x", 10, warn=10, crit=20), "ok"),
-        (Gauge("x", 10.1, warn=10, crit=20), "warning"),
-        (Gauge("x", 20.1, warn=10, crit=20), "critical"),
-        (Gauge("x", 0, warn=0), "ok"),
-        (Gauge("x", 1, crit=0), "critical"),
+        (Gauge("x", 10, warn=Range(end=10), crit=Range(end=20)), "ok"),
+        (Gauge("x", 10.1, warn=Range(end=10), crit=Range(end=20)), "warning"),
+        (Gauge("x", 20.1, warn=Range(end=10), crit=Range(end=20)), "critical"),
+        (Gauge("x", 0, warn=Range(end=0)), "ok"),
+        (Gauge("x", 1, crit=Range(end=0)), "critical"),
         (Gauge("x", 10**12), "ok"),
-        (Gauge("x", 10, warn=10, crit=5, low=True), "ok"),
-        (Gauge("x", 9, warn=10, crit=5, low=True), "warning"),
-        (Gauge("x", 4, warn=10, crit=5, low=True), "critical"),
+        (Gauge("x", 10, warn=Range(10), crit=Range(5)), "ok"),
+        (Gauge("x", 9, warn=Range(10), crit=Range(5)), "warning"),
+        (Gauge("x", 4, warn=Range(10), crit=Range(5)), "critical"),
     ],
 )
 def test_a_gauge_is_judged_by_its_limits(gauge: Gauge, state: str) -> None:
