@@ -41,6 +41,7 @@ def test_every_block_is_known_here() -> None:
         "make demo",
         ". .demo/env",
         "make test",
+        "mkdir -p ~/.local/share/bash-completion/completions ~/.zfunc ~/.config/fish/completions",
         "user_id,amount,reason,idempotency_key,note,ticket",
         "export TOKENCTL_DATABASE_URL=" + TEST_DATABASE,
     ]
@@ -53,6 +54,18 @@ def test_the_demo_and_what_follows_it(home: Path) -> None:
     by_hand = _shell(_block(". .demo/env") + "tokenctl db stop -q\n", home)
     assert by_hand.returncode == 0, by_hand.stderr
     assert by_hand.stdout.startswith("u_30873\t")
+
+
+def test_completion_is_put_where_shells_look(home: Path) -> None:
+    done = _shell(_block("mkdir -p"), home)
+    assert (done.returncode, done.stderr) == (0, "")
+    places = {
+        ".local/share/bash-completion/completions/tokenctl": "tokenctl.bash",
+        ".zfunc/_tokenctl": "_tokenctl",
+        ".config/fish/completions/tokenctl.fish": "tokenctl.fish",
+    }
+    for place, file in places.items():
+        assert (home / place).read_text() == (ROOT / "completions" / file).read_text()
 
 
 def test_the_grant_file_can_be_imported(ledger_db: LedgerDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
