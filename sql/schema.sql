@@ -530,6 +530,7 @@ CREATE TABLE tokenctl.import_lanes (
     refused bigint DEFAULT 0 NOT NULL,
     findings jsonb,
     finished_at timestamp with time zone,
+    from_user text COLLATE pg_catalog."C",
     CONSTRAINT lane_adds_up CHECK (((state = 'pending'::text) OR ((((applied + replayed) + conflicting) + refused) = staged))),
     CONSTRAINT lane_state_known CHECK ((state = ANY (ARRAY['pending'::text, 'done'::text])))
 );
@@ -549,7 +550,8 @@ CREATE FUNCTION tokenctl.import_apply_v1(p_batch text, p_part integer, p_slice i
 DECLARE
   batch    tokenctl.import_batches := tokenctl.import_own(p_batch);
   lane     tokenctl.import_lanes;
-  v_source text := format('(SELECT * FROM %s WHERE %s = %s)', tokenctl.staging_part(p_batch, p_part), tokenctl.slice_of(batch.slices), p_slice);
+  v_users  text;
+  v_source text;
 BEGIN
   IF batch.state <> 'applying' THEN
     RAISE EXCEPTION 'batch % has not begun', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
@@ -568,8 +570,12 @@ BEGIN
   IF to_regclass(tokenctl.staging_part(p_batch, p_part)) IS NULL THEN
     RAISE EXCEPTION 'the staged rows of batch % are gone', p_batch USING ERRCODE = 'object_not_in_prerequisite_state', CONSTRAINT = 'staging_lost';
   END IF;
+  v_users := 'user_id >= ' || quote_literal(lane.from_user) || coalesce(' AND user_id < ' || quote_literal((
+    SELECT min(l.from_user) FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.part = p_part AND l.from_user > lane.from_user)), '');
+  v_source := format('(SELECT * FROM %s WHERE %s)', tokenctl.staging_part(p_batch, p_part), v_users);
   BEGIN
-    lane.applied := tokenctl.post_set(p_part, v_source, lane.staged_users, batch.kind = 'reversal', p_batch, p_request_id, p_claimed_by);
+    lane.applied := tokenctl.post_set(p_part, v_source, format('SELECT user_id, tokens, n FROM %s WHERE part = %s AND %s ORDER BY user_id',
+      tokenctl.staging_sums(p_batch), p_part, v_users), lane.staged_users, batch.kind = 'reversal', p_batch, p_request_id, p_claimed_by);
     lane.applied_tokens := lane.staged_tokens;
   EXCEPTION WHEN unique_violation OR check_violation OR numeric_value_out_of_range THEN
     lane := tokenctl.post_sorted(lane, v_source, batch.kind = 'reversal', p_request_id, p_claimed_by);
@@ -667,7 +673,7 @@ CREATE FUNCTION tokenctl.import_close_v1(p_batch text, p_rows_read bigint, p_rej
 DECLARE
   batch tokenctl.import_batches := tokenctl.import_own(p_batch);
 BEGIN
-  EXECUTE 'DROP TABLE IF EXISTS ' || tokenctl.staging_table(p_batch);
+  PERFORM tokenctl.staging_drop(p_batch);
   IF batch.state = 'staging' THEN
     DELETE FROM tokenctl.import_batches b WHERE b.batch_id = p_batch;
     RETURN batch;
@@ -691,6 +697,44 @@ $$;
 
 
 ALTER FUNCTION tokenctl.import_close_v1(p_batch text, p_rows_read bigint, p_rejected bigint, p_duplicate bigint) OWNER TO tokenctl_owner;
+
+--
+-- Name: import_cut(tokenctl.import_batches, integer, bigint); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.import_cut(batch tokenctl.import_batches, p_part integer, p_rows bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+BEGIN
+  IF EXISTS (SELECT FROM tokenctl.import_lanes l WHERE l.batch_id = batch.batch_id AND l.part = p_part AND l.from_user IS NOT NULL) THEN
+    EXECUTE format($sql$
+      UPDATE tokenctl.import_lanes l SET staged = c.staged, staged_tokens = c.tokens, staged_users = c.users
+      FROM (
+        SELECT b.slice, coalesce(sum(u.n), 0) AS staged, coalesce(sum(u.tokens), 0) AS tokens, count(u.user_id) AS users
+        FROM (SELECT slice, from_user, lead(from_user) OVER (ORDER BY from_user) AS until
+              FROM tokenctl.import_lanes WHERE batch_id = $1 AND part = $2 AND from_user IS NOT NULL) b
+        LEFT JOIN %s u ON u.part = $2 AND u.user_id >= b.from_user AND (b.until IS NULL OR u.user_id < b.until)
+        GROUP BY b.slice) c
+      WHERE l.batch_id = $1 AND l.part = $2 AND l.slice = c.slice AND l.state = 'pending' $sql$, tokenctl.staging_sums(batch.batch_id))
+    USING batch.batch_id, p_part;
+    RETURN;
+  END IF;
+  -- Lanes that were made before slices had a first user hold what they posted, and no more.
+  DELETE FROM tokenctl.import_lanes l WHERE l.batch_id = batch.batch_id AND l.part = p_part AND l.state = 'pending';
+  EXECUTE format($sql$
+    INSERT INTO tokenctl.import_lanes (batch_id, part, slice, from_user, staged, staged_tokens, staged_users)
+    SELECT $1, $2, s.slice + (SELECT coalesce(max(l.slice) + 1, 0) FROM tokenctl.import_lanes l WHERE l.batch_id = $1 AND l.part = $2),
+      CASE s.slice WHEN 0 THEN '' ELSE min(s.user_id) END, sum(s.n), sum(s.tokens), count(*)
+    FROM (SELECT u.*, (tokenctl.sum_tokens(u.n) OVER (ORDER BY u.user_id ROWS UNBOUNDED PRECEDING) - u.n) * $3 / $4 AS slice
+          FROM %s u WHERE u.part = $2) s
+    GROUP BY s.slice $sql$, tokenctl.staging_sums(batch.batch_id))
+  USING batch.batch_id, p_part, batch.slices, p_rows;
+END
+$_$;
+
+
+ALTER FUNCTION tokenctl.import_cut(batch tokenctl.import_batches, p_part integer, p_rows bigint) OWNER TO tokenctl_owner;
 
 --
 -- Name: import_demand_lock(text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
@@ -857,23 +901,25 @@ DECLARE
   v_table    text := tokenctl.staging_part(p_batch, p_part);
   v_entries  text := format('tokenctl.%I', 'token_transactions_' || p_part);
   v_accounts text := format('tokenctl.%I', 'token_accounts_' || p_part);
+  v_sums     text := tokenctl.staging_sums(p_batch);
   v_same     text := '(s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq) IS NOT DISTINCT FROM '
                      '(t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq)';
   v_repeated boolean;
   v_reason   text;
   v_known    text;
+  v_matches  bigint;
   v_other    bigint;
   v_lines    bigint[];
-  v_lanes    jsonb;
 BEGIN
   duplicate := 0;
   findings := 0;
-  EXECUTE format('SELECT min(r.reason) FROM (SELECT reason FROM %s GROUP BY reason) r WHERE r.reason !~ %L', v_table, '^[a-z][a-z0-9_-]*$')
+  -- OFFSET keeps the pattern away from the single rows.
+  EXECUTE format('SELECT min(r.reason) FROM (SELECT reason FROM %s GROUP BY reason OFFSET 0) r WHERE r.reason !~ %L', v_table, '^[a-z][a-z0-9_-]*$')
   INTO v_reason;
   IF v_reason IS NOT NULL THEN
     RAISE EXCEPTION 'a reason has not its form' USING ERRCODE = 'check_violation', CONSTRAINT = 'reason_form';
   END IF;
-  -- One cheap look for what is rare; the queries that name the rows run only after it.
+  -- Two cheap looks for what is rare; the queries that say more run only after them.
   EXECUTE format('SELECT EXISTS (SELECT FROM %s GROUP BY user_id, idempotency_key HAVING count(*) > 1)', v_table) INTO v_repeated;
   v_known := format($sql$
     SELECT count(*) FILTER (WHERE %3$s AND t.batch_id IS DISTINCT FROM $1),
@@ -881,7 +927,12 @@ BEGIN
       count(*) FILTER (WHERE %3$s AND t.batch_id = $1), coalesce(sum(s.amount) FILTER (WHERE %3$s AND t.batch_id = $1), 0),
       count(*) FILTER (WHERE NOT (%3$s) OR t.batch_id IS DISTINCT FROM $1 AND %4$s)
     FROM %1$s s JOIN %2$s t USING (user_id, idempotency_key) $sql$, v_table, v_entries, v_same, tokenctl.taken_back(p_part));
-  EXECUTE v_known INTO replayed, replayed_tokens, own, own_tokens, v_other USING p_batch;
+  EXECUTE format('SELECT count(*) FROM %s s JOIN %s t USING (user_id, idempotency_key)', v_table, v_entries) INTO v_matches;
+  IF v_matches > 0 THEN
+    EXECUTE v_known INTO replayed, replayed_tokens, own, own_tokens, v_other USING p_batch;
+  ELSE
+    replayed := 0; replayed_tokens := 0; own := 0; own_tokens := 0; v_other := 0;
+  END IF;
   IF v_repeated OR v_other > 0 OR p_known_only THEN
     EXECUTE format($sql$
       DELETE FROM %1$s s USING (
@@ -899,27 +950,18 @@ BEGIN
     END IF;
   END IF;
 
+  EXECUTE format('DELETE FROM %s WHERE part = $1', v_sums) USING p_part;
+  EXECUTE format('INSERT INTO %s (part, user_id, tokens, n) SELECT $1, user_id, tokenctl.sum_tokens(amount), count(*) FROM %s GROUP BY 2 ORDER BY 2',
+    v_sums, v_table) USING p_part;
   EXECUTE format($sql$
-    WITH by_user AS MATERIALIZED (
-      SELECT u.user_id, u.n, u.tokens, a.user_id IS NULL AS is_new
-      FROM (SELECT user_id, count(*) AS n, tokenctl.sum_tokens(amount) AS tokens FROM %1$s GROUP BY user_id) u
-      LEFT JOIN %2$s a USING (user_id)),
-    by_slice AS (
-      SELECT %3$s AS slice, sum(n) AS staged, sum(tokens) AS staged_tokens, count(*) AS staged_users
-      FROM by_user GROUP BY 1)
-    SELECT coalesce(sum(n), 0), coalesce(sum(tokens), 0), count(*), count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE n > 1),
-      (array_agg(user_id ORDER BY abs(tokens) DESC, user_id))[1], max(abs(tokens)), (SELECT jsonb_agg(to_jsonb(l)) FROM by_slice l)
-    FROM by_user $sql$, v_table, v_accounts, tokenctl.slice_of(batch.slices))
-  INTO staged, tokens, users, new_users, repeated_users, largest_user, largest_tokens, v_lanes;
-  DELETE FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.part = p_part AND l.state = 'pending';
-  INSERT INTO tokenctl.import_lanes (batch_id, part, slice, staged, staged_tokens, staged_users)
-  SELECT p_batch, p_part, l.slice, l.staged, l.staged_tokens, l.staged_users
-  FROM jsonb_to_recordset(v_lanes) AS l(slice integer, staged bigint, staged_tokens bigint, staged_users bigint)
-  ON CONFLICT DO NOTHING;
-  -- A slice is found again three times; past some ten of them an index beats reading
-  -- the partition each time.
+    SELECT coalesce(sum(u.n), 0), coalesce(sum(u.tokens), 0), count(*), count(*) FILTER (WHERE a.user_id IS NULL), count(*) FILTER (WHERE u.n > 1),
+      (array_agg(u.user_id ORDER BY abs(u.tokens) DESC, u.user_id))[1], max(abs(u.tokens))
+    FROM %s u LEFT JOIN %s a USING (user_id) WHERE u.part = $1 $sql$, v_sums, v_accounts)
+  INTO staged, tokens, users, new_users, repeated_users, largest_user, largest_tokens USING p_part;
+  PERFORM tokenctl.import_cut(batch, p_part, staged);
+  -- Past some ten slices an index beats reading the partition for each of them.
   IF batch.slices > 10 THEN
-    EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %s ((%s))', 'slices_' || p_batch || '_' || p_part, v_table, tokenctl.slice_of(batch.slices));
+    EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %s (user_id)', 'slices_' || p_batch || '_' || p_part, v_table);
   END IF;
   RETURN NEXT;
 END
@@ -941,7 +983,7 @@ DECLARE
 BEGIN
   FOR dead IN SELECT b.batch_id FROM tokenctl.import_batches b WHERE b.state <> 'done' ORDER BY b.batch_id LOOP
     CONTINUE WHEN NOT pg_try_advisory_xact_lock(hashtextextended('tokenctl import ' || dead.batch_id, 0));
-    EXECUTE 'DROP TABLE IF EXISTS ' || tokenctl.staging_table(dead.batch_id);
+    PERFORM tokenctl.staging_drop(dead.batch_id);
     DELETE FROM tokenctl.import_batches b WHERE b.batch_id = dead.batch_id AND b.state = 'staging';
   END LOOP;
 END
@@ -1119,32 +1161,31 @@ $_$;
 ALTER FUNCTION tokenctl.post_one(p_user_id text, p_kind text, p_amount bigint, p_reason text, p_note text, p_ticket text, p_campaign text, p_key text, p_reverses_seq bigint, p_request_id text, p_claimed_by text, p_new_user boolean) OWNER TO tokenctl_owner;
 
 --
--- Name: post_set(integer, text, bigint, boolean, text, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+-- Name: post_set(integer, text, text, bigint, boolean, text, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
 --
 
-CREATE FUNCTION tokenctl.post_set(p_part integer, p_source text, p_users bigint, p_reversal boolean, p_batch text, p_request_id text, p_claimed_by text) RETURNS bigint
+CREATE FUNCTION tokenctl.post_set(p_part integer, p_source text, p_sums text, p_users bigint, p_reversal boolean, p_batch text, p_request_id text, p_claimed_by text) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 DECLARE
   v_accounts text := format('tokenctl.%I', 'token_accounts_' || p_part);
-  v_sums     text := format('SELECT user_id, tokenctl.sum_tokens(amount) AS tokens, count(*) AS n FROM %s s GROUP BY user_id', p_source);
   v_count    bigint;
 BEGIN
   IF p_reversal THEN
     -- Locks first, in a statement of its own: what is held is read by the next one, which
     -- then sees every hold that was made before the lock was ours.
-    EXECUTE format('SELECT count(*) FROM (SELECT FROM %s WHERE user_id IN (SELECT user_id FROM %s s) ORDER BY user_id FOR NO KEY UPDATE) locked',
-      v_accounts, p_source);
+    EXECUTE format('SELECT count(*) FROM (SELECT FROM %s WHERE user_id IN (SELECT user_id FROM (%s) u) ORDER BY user_id FOR NO KEY UPDATE) locked',
+      v_accounts, p_sums);
     EXECUTE format($sql$
       UPDATE %s a SET balance = a.balance + u.tokens, last_seq = a.last_seq + u.n, updated_at = greatest(clock_timestamp(), a.updated_at)
       FROM (%s) u WHERE a.user_id = u.user_id AND (u.tokens >= 0 OR a.balance - %s + u.tokens >= 0) $sql$,
-      v_accounts, v_sums, tokenctl.held_by_a(p_part));
+      v_accounts, p_sums, tokenctl.held_by_a(p_part));
   ELSE
     EXECUTE format($sql$
       INSERT INTO %s AS a (user_id, balance, last_seq) %s ON CONFLICT (user_id) DO UPDATE
       SET balance = a.balance + excluded.balance, last_seq = a.last_seq + excluded.last_seq, updated_at = greatest(clock_timestamp(), a.updated_at)
-      $sql$, v_accounts, v_sums);
+      $sql$, v_accounts, p_sums);
   END IF;
   GET DIAGNOSTICS v_count = ROW_COUNT;
   IF v_count <> p_users THEN
@@ -1166,7 +1207,7 @@ END
 $_$;
 
 
-ALTER FUNCTION tokenctl.post_set(p_part integer, p_source text, p_users bigint, p_reversal boolean, p_batch text, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
+ALTER FUNCTION tokenctl.post_set(p_part integer, p_source text, p_sums text, p_users bigint, p_reversal boolean, p_batch text, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
 
 --
 -- Name: post_sorted(tokenctl.import_lanes, text, boolean, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
@@ -1215,7 +1256,8 @@ BEGIN
   lane.refused := cardinality(v_refused);
   v_judged := format('(SELECT * FROM %s j WHERE verdict IS NULL AND line <> ALL (%L::bigint[]))', v_judged, v_refused);
   EXECUTE format('SELECT count(DISTINCT user_id), coalesce(sum(amount), 0) FROM %s s', v_judged) INTO v_users, lane.applied_tokens;
-  lane.applied := tokenctl.post_set(lane.part, v_judged, v_users, p_reversal, lane.batch_id, p_request_id, p_claimed_by);
+  lane.applied := tokenctl.post_set(lane.part, v_judged,
+    format('SELECT user_id, tokenctl.sum_tokens(amount) AS tokens, count(*) AS n FROM %s s GROUP BY user_id ORDER BY user_id', v_judged), v_users, p_reversal, lane.batch_id, p_request_id, p_claimed_by);
   RETURN lane;
 END
 $_$;
@@ -1710,22 +1752,6 @@ $$;
 ALTER FUNCTION tokenctl.seal_v1(p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
 
 --
--- Name: slice_of(integer); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
---
-
-CREATE FUNCTION tokenctl.slice_of(p_slices integer) RETURNS text
-    LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-BEGIN
-  RETURN CASE WHEN p_slices = 1 THEN '0' ELSE format('(hashtext(user_id) & 2147483647) %% %s', p_slices) END;
-END
-$$;
-
-
-ALTER FUNCTION tokenctl.slice_of(p_slices integer) OWNER TO tokenctl_owner;
-
---
 -- Name: staging_create(text, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -1738,10 +1764,12 @@ DECLARE
   v_table text := tokenctl.staging_table(p_batch);
   v_parts integer := tokenctl.partition_count();
 BEGIN
-  EXECUTE 'DROP TABLE IF EXISTS ' || v_table;
+  PERFORM tokenctl.staging_drop(p_batch);
+  EXECUTE format('CREATE UNLOGGED TABLE %s (part integer, user_id text COLLATE "C", tokens bigint NOT NULL, n bigint NOT NULL,'
+    ' PRIMARY KEY (part, user_id)) WITH (autovacuum_enabled = off)', tokenctl.staging_sums(p_batch));
   EXECUTE format($sql$
     CREATE TABLE %s (
-      -- user_id first: the slice of a row is told from it alone, without reading on.
+      -- user_id first: whether a row is in a slice is told from it alone, without reading on.
       user_id         text COLLATE "C" NOT NULL,
       line            bigint NOT NULL,
       amount          bigint NOT NULL,
@@ -1765,6 +1793,23 @@ $_$;
 ALTER FUNCTION tokenctl.staging_create(p_batch text, p_check text, p_campaign text) OWNER TO tokenctl_owner;
 
 --
+-- Name: staging_drop(text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.staging_drop(p_batch text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'warning'
+    AS $$
+BEGIN
+  EXECUTE format('DROP TABLE IF EXISTS %s, %s', tokenctl.staging_table(p_batch), tokenctl.staging_sums(p_batch));
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.staging_drop(p_batch text) OWNER TO tokenctl_owner;
+
+--
 -- Name: staging_part(text, integer); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -1779,6 +1824,22 @@ $$;
 
 
 ALTER FUNCTION tokenctl.staging_part(p_batch text, p_part integer) OWNER TO tokenctl_owner;
+
+--
+-- Name: staging_sums(text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.staging_sums(p_batch text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  RETURN format('tokenctl_staging.%I', 'sums_' || p_batch);
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.staging_sums(p_batch text) OWNER TO tokenctl_owner;
 
 --
 -- Name: staging_table(text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
@@ -2434,6 +2495,13 @@ GRANT ALL ON FUNCTION tokenctl.import_close_v1(p_batch text, p_rows_read bigint,
 
 
 --
+-- Name: FUNCTION import_cut(batch tokenctl.import_batches, p_part integer, p_rows bigint); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.import_cut(batch tokenctl.import_batches, p_part integer, p_rows bigint) FROM PUBLIC;
+
+
+--
 -- Name: FUNCTION import_demand_lock(p_batch text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -2533,10 +2601,10 @@ REVOKE ALL ON FUNCTION tokenctl.post_one(p_user_id text, p_kind text, p_amount b
 
 
 --
--- Name: FUNCTION post_set(p_part integer, p_source text, p_users bigint, p_reversal boolean, p_batch text, p_request_id text, p_claimed_by text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+-- Name: FUNCTION post_set(p_part integer, p_source text, p_sums text, p_users bigint, p_reversal boolean, p_batch text, p_request_id text, p_claimed_by text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
 --
 
-REVOKE ALL ON FUNCTION tokenctl.post_set(p_part integer, p_source text, p_users bigint, p_reversal boolean, p_batch text, p_request_id text, p_claimed_by text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tokenctl.post_set(p_part integer, p_source text, p_sums text, p_users bigint, p_reversal boolean, p_batch text, p_request_id text, p_claimed_by text) FROM PUBLIC;
 
 
 --
@@ -2665,13 +2733,6 @@ GRANT ALL ON FUNCTION tokenctl.seal_v1(p_request_id text, p_claimed_by text) TO 
 
 
 --
--- Name: FUNCTION slice_of(p_slices integer); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
---
-
-REVOKE ALL ON FUNCTION tokenctl.slice_of(p_slices integer) FROM PUBLIC;
-
-
---
 -- Name: FUNCTION staging_create(p_batch text, p_check text, p_campaign text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -2679,10 +2740,24 @@ REVOKE ALL ON FUNCTION tokenctl.staging_create(p_batch text, p_check text, p_cam
 
 
 --
+-- Name: FUNCTION staging_drop(p_batch text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.staging_drop(p_batch text) FROM PUBLIC;
+
+
+--
 -- Name: FUNCTION staging_part(p_batch text, p_part integer); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
 --
 
 REVOKE ALL ON FUNCTION tokenctl.staging_part(p_batch text, p_part integer) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION staging_sums(p_batch text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.staging_sums(p_batch text) FROM PUBLIC;
 
 
 --

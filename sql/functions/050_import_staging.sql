@@ -42,6 +42,23 @@ BEGIN
 END
 $$;
 
+-- Tokens and entries of each staged user: what a slice adds to his account.
+CREATE OR REPLACE FUNCTION tokenctl.staging_sums(p_batch text) RETURNS text
+  LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN format('tokenctl_staging.%I', 'sums_' || p_batch);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION tokenctl.staging_drop(p_batch text) RETURNS void
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET client_min_messages = warning
+AS $$
+BEGIN
+  EXECUTE format('DROP TABLE IF EXISTS %s, %s', tokenctl.staging_table(p_batch), tokenctl.staging_sums(p_batch));
+END
+$$;
+
 -- Drop what dead clients left: a batch that nobody holds the lock of. A batch
 -- that had not begun to post is forgotten whole; one that had keeps its row and its
 -- finished slices, so that the same command finishes it. The list may be old by the time
@@ -54,7 +71,7 @@ DECLARE
 BEGIN
   FOR dead IN SELECT b.batch_id FROM tokenctl.import_batches b WHERE b.state <> 'done' ORDER BY b.batch_id LOOP
     CONTINUE WHEN NOT pg_try_advisory_xact_lock(hashtextextended('tokenctl import ' || dead.batch_id, 0));
-    EXECUTE 'DROP TABLE IF EXISTS ' || tokenctl.staging_table(dead.batch_id);
+    PERFORM tokenctl.staging_drop(dead.batch_id);
     DELETE FROM tokenctl.import_batches b WHERE b.batch_id = dead.batch_id AND b.state = 'staging';
   END LOOP;
 END
@@ -68,10 +85,12 @@ DECLARE
   v_table text := tokenctl.staging_table(p_batch);
   v_parts integer := tokenctl.partition_count();
 BEGIN
-  EXECUTE 'DROP TABLE IF EXISTS ' || v_table;
+  PERFORM tokenctl.staging_drop(p_batch);
+  EXECUTE format('CREATE UNLOGGED TABLE %s (part integer, user_id text COLLATE "C", tokens bigint NOT NULL, n bigint NOT NULL,'
+    ' PRIMARY KEY (part, user_id)) WITH (autovacuum_enabled = off)', tokenctl.staging_sums(p_batch));
   EXECUTE format($sql$
     CREATE TABLE %s (
-      -- user_id first: the slice of a row is told from it alone, without reading on.
+      -- user_id first: whether a row is in a slice is told from it alone, without reading on.
       user_id         text COLLATE "C" NOT NULL,
       line            bigint NOT NULL,
       amount          bigint NOT NULL,
@@ -192,7 +211,7 @@ AS $$
 DECLARE
   batch tokenctl.import_batches := tokenctl.import_own(p_batch);
 BEGIN
-  EXECUTE 'DROP TABLE IF EXISTS ' || tokenctl.staging_table(p_batch);
+  PERFORM tokenctl.staging_drop(p_batch);
   IF batch.state = 'staging' THEN
     DELETE FROM tokenctl.import_batches b WHERE b.batch_id = p_batch;
     RETURN batch;
@@ -214,7 +233,8 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION tokenctl.import_lock_v1(text), tokenctl.staging_table(text), tokenctl.import_reap(),
+REVOKE ALL ON FUNCTION tokenctl.import_lock_v1(text), tokenctl.staging_table(text), tokenctl.staging_sums(text),
+  tokenctl.staging_drop(text), tokenctl.import_reap(),
   tokenctl.import_demand_lock(text), tokenctl.staging_create(text, text, text),
   tokenctl.batch_is_reversed(text),
   tokenctl.import_open_v1(text, text, text, bigint, jsonb, integer, text, text),

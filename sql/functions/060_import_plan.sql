@@ -1,15 +1,6 @@
 -- An import, step two: what would happen, from the real rules on the real data, one
 -- partition a call so that several connections share the work.
 
--- Users are spread over slices by a hash that is independent of the partition's.
-CREATE OR REPLACE FUNCTION tokenctl.slice_of(p_slices integer) RETURNS text
-  LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  RETURN CASE WHEN p_slices = 1 THEN '0' ELSE format('(hashtext(user_id) & 2147483647) %% %s', p_slices) END;
-END
-$$;
-
 -- Whether grant `t` was taken back: a row that says the same again is no replay then. The
 -- index look spares nearly all entries the walk along a chain of reversals.
 CREATE OR REPLACE FUNCTION tokenctl.taken_back(p_part integer) RETURNS text
@@ -66,6 +57,39 @@ BEGIN
 END
 $$;
 
+-- Cut one partition into slices of about as many rows, each of the users from one on: neighbours
+-- in the indexes, so that a slice touches few of their pages. Where it was cut once it stays
+-- cut, so that the finished slices of a batch that was cut off still mean the same users.
+CREATE OR REPLACE FUNCTION tokenctl.import_cut(batch tokenctl.import_batches, p_part integer, p_rows bigint) RETURNS void
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF EXISTS (SELECT FROM tokenctl.import_lanes l WHERE l.batch_id = batch.batch_id AND l.part = p_part AND l.from_user IS NOT NULL) THEN
+    EXECUTE format($sql$
+      UPDATE tokenctl.import_lanes l SET staged = c.staged, staged_tokens = c.tokens, staged_users = c.users
+      FROM (
+        SELECT b.slice, coalesce(sum(u.n), 0) AS staged, coalesce(sum(u.tokens), 0) AS tokens, count(u.user_id) AS users
+        FROM (SELECT slice, from_user, lead(from_user) OVER (ORDER BY from_user) AS until
+              FROM tokenctl.import_lanes WHERE batch_id = $1 AND part = $2 AND from_user IS NOT NULL) b
+        LEFT JOIN %s u ON u.part = $2 AND u.user_id >= b.from_user AND (b.until IS NULL OR u.user_id < b.until)
+        GROUP BY b.slice) c
+      WHERE l.batch_id = $1 AND l.part = $2 AND l.slice = c.slice AND l.state = 'pending' $sql$, tokenctl.staging_sums(batch.batch_id))
+    USING batch.batch_id, p_part;
+    RETURN;
+  END IF;
+  -- Lanes that were made before slices had a first user hold what they posted, and no more.
+  DELETE FROM tokenctl.import_lanes l WHERE l.batch_id = batch.batch_id AND l.part = p_part AND l.state = 'pending';
+  EXECUTE format($sql$
+    INSERT INTO tokenctl.import_lanes (batch_id, part, slice, from_user, staged, staged_tokens, staged_users)
+    SELECT $1, $2, s.slice + (SELECT coalesce(max(l.slice) + 1, 0) FROM tokenctl.import_lanes l WHERE l.batch_id = $1 AND l.part = $2),
+      CASE s.slice WHEN 0 THEN '' ELSE min(s.user_id) END, sum(s.n), sum(s.tokens), count(*)
+    FROM (SELECT u.*, (tokenctl.sum_tokens(u.n) OVER (ORDER BY u.user_id ROWS UNBOUNDED PRECEDING) - u.n) * $3 / $4 AS slice
+          FROM %s u WHERE u.part = $2) s
+    GROUP BY s.slice $sql$, tokenctl.staging_sums(batch.batch_id))
+  USING batch.batch_id, p_part, batch.slices, p_rows;
+END
+$$;
+
 -- Counts of one partition, and its lanes. Equal rows that stand twice are taken out
 -- of the staging (`duplicate`); with p_drop the findings above are taken out too. `own`
 -- counts rows that this batch posted before it was cut off.
@@ -80,23 +104,25 @@ DECLARE
   v_table    text := tokenctl.staging_part(p_batch, p_part);
   v_entries  text := format('tokenctl.%I', 'token_transactions_' || p_part);
   v_accounts text := format('tokenctl.%I', 'token_accounts_' || p_part);
+  v_sums     text := tokenctl.staging_sums(p_batch);
   v_same     text := '(s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq) IS NOT DISTINCT FROM '
                      '(t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq)';
   v_repeated boolean;
   v_reason   text;
   v_known    text;
+  v_matches  bigint;
   v_other    bigint;
   v_lines    bigint[];
-  v_lanes    jsonb;
 BEGIN
   duplicate := 0;
   findings := 0;
-  EXECUTE format('SELECT min(r.reason) FROM (SELECT reason FROM %s GROUP BY reason) r WHERE r.reason !~ %L', v_table, '^[a-z][a-z0-9_-]*$')
+  -- OFFSET keeps the pattern away from the single rows.
+  EXECUTE format('SELECT min(r.reason) FROM (SELECT reason FROM %s GROUP BY reason OFFSET 0) r WHERE r.reason !~ %L', v_table, '^[a-z][a-z0-9_-]*$')
   INTO v_reason;
   IF v_reason IS NOT NULL THEN
     RAISE EXCEPTION 'a reason has not its form' USING ERRCODE = 'check_violation', CONSTRAINT = 'reason_form';
   END IF;
-  -- One cheap look for what is rare; the queries that name the rows run only after it.
+  -- Two cheap looks for what is rare; the queries that say more run only after them.
   EXECUTE format('SELECT EXISTS (SELECT FROM %s GROUP BY user_id, idempotency_key HAVING count(*) > 1)', v_table) INTO v_repeated;
   v_known := format($sql$
     SELECT count(*) FILTER (WHERE %3$s AND t.batch_id IS DISTINCT FROM $1),
@@ -104,7 +130,12 @@ BEGIN
       count(*) FILTER (WHERE %3$s AND t.batch_id = $1), coalesce(sum(s.amount) FILTER (WHERE %3$s AND t.batch_id = $1), 0),
       count(*) FILTER (WHERE NOT (%3$s) OR t.batch_id IS DISTINCT FROM $1 AND %4$s)
     FROM %1$s s JOIN %2$s t USING (user_id, idempotency_key) $sql$, v_table, v_entries, v_same, tokenctl.taken_back(p_part));
-  EXECUTE v_known INTO replayed, replayed_tokens, own, own_tokens, v_other USING p_batch;
+  EXECUTE format('SELECT count(*) FROM %s s JOIN %s t USING (user_id, idempotency_key)', v_table, v_entries) INTO v_matches;
+  IF v_matches > 0 THEN
+    EXECUTE v_known INTO replayed, replayed_tokens, own, own_tokens, v_other USING p_batch;
+  ELSE
+    replayed := 0; replayed_tokens := 0; own := 0; own_tokens := 0; v_other := 0;
+  END IF;
   IF v_repeated OR v_other > 0 OR p_known_only THEN
     EXECUTE format($sql$
       DELETE FROM %1$s s USING (
@@ -122,32 +153,23 @@ BEGIN
     END IF;
   END IF;
 
+  EXECUTE format('DELETE FROM %s WHERE part = $1', v_sums) USING p_part;
+  EXECUTE format('INSERT INTO %s (part, user_id, tokens, n) SELECT $1, user_id, tokenctl.sum_tokens(amount), count(*) FROM %s GROUP BY 2 ORDER BY 2',
+    v_sums, v_table) USING p_part;
   EXECUTE format($sql$
-    WITH by_user AS MATERIALIZED (
-      SELECT u.user_id, u.n, u.tokens, a.user_id IS NULL AS is_new
-      FROM (SELECT user_id, count(*) AS n, tokenctl.sum_tokens(amount) AS tokens FROM %1$s GROUP BY user_id) u
-      LEFT JOIN %2$s a USING (user_id)),
-    by_slice AS (
-      SELECT %3$s AS slice, sum(n) AS staged, sum(tokens) AS staged_tokens, count(*) AS staged_users
-      FROM by_user GROUP BY 1)
-    SELECT coalesce(sum(n), 0), coalesce(sum(tokens), 0), count(*), count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE n > 1),
-      (array_agg(user_id ORDER BY abs(tokens) DESC, user_id))[1], max(abs(tokens)), (SELECT jsonb_agg(to_jsonb(l)) FROM by_slice l)
-    FROM by_user $sql$, v_table, v_accounts, tokenctl.slice_of(batch.slices))
-  INTO staged, tokens, users, new_users, repeated_users, largest_user, largest_tokens, v_lanes;
-  DELETE FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.part = p_part AND l.state = 'pending';
-  INSERT INTO tokenctl.import_lanes (batch_id, part, slice, staged, staged_tokens, staged_users)
-  SELECT p_batch, p_part, l.slice, l.staged, l.staged_tokens, l.staged_users
-  FROM jsonb_to_recordset(v_lanes) AS l(slice integer, staged bigint, staged_tokens bigint, staged_users bigint)
-  ON CONFLICT DO NOTHING;
-  -- A slice is found again three times; past some ten of them an index beats reading
-  -- the partition each time.
+    SELECT coalesce(sum(u.n), 0), coalesce(sum(u.tokens), 0), count(*), count(*) FILTER (WHERE a.user_id IS NULL), count(*) FILTER (WHERE u.n > 1),
+      (array_agg(u.user_id ORDER BY abs(u.tokens) DESC, u.user_id))[1], max(abs(u.tokens))
+    FROM %s u LEFT JOIN %s a USING (user_id) WHERE u.part = $1 $sql$, v_sums, v_accounts)
+  INTO staged, tokens, users, new_users, repeated_users, largest_user, largest_tokens USING p_part;
+  PERFORM tokenctl.import_cut(batch, p_part, staged);
+  -- Past some ten slices an index beats reading the partition for each of them.
   IF batch.slices > 10 THEN
-    EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %s ((%s))', 'slices_' || p_batch || '_' || p_part, v_table, tokenctl.slice_of(batch.slices));
+    EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %s (user_id)', 'slices_' || p_batch || '_' || p_part, v_table);
   END IF;
   RETURN NEXT;
 END
 $$;
 
-REVOKE ALL ON FUNCTION tokenctl.slice_of(integer), tokenctl.taken_back(integer), tokenctl.staging_part(text, integer),
+REVOKE ALL ON FUNCTION tokenctl.import_cut(tokenctl.import_batches, integer, bigint), tokenctl.taken_back(integer), tokenctl.staging_part(text, integer),
   tokenctl.import_findings_v1(text, integer, boolean), tokenctl.import_plan_v1(text, integer, boolean, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tokenctl.import_findings_v1(text, integer, boolean), tokenctl.import_plan_v1(text, integer, boolean, boolean) TO tokenctl_batch;

@@ -10,34 +10,33 @@ BEGIN
 END
 $$;
 
--- Post the rows that p_source selects, all of one partition and with no key twice,
--- of p_users users. Two plain statements, both set-based: every account once (this takes
+-- Post the rows that p_source selects, all of one partition and with no key twice, of
+-- p_users users, whose tokens and number of rows p_sums selects (user_id, tokens, n). Two plain statements, both set-based: every account once (this takes
 -- the locks), then the entries, whose seq and running balance are counted back from the
 -- account as the first statement left it. A grant makes accounts; a reversal (p_reversal)
 -- changes those that have its tokens available. Answers the number of entries.
-CREATE OR REPLACE FUNCTION tokenctl.post_set(p_part integer, p_source text, p_users bigint, p_reversal boolean, p_batch text, p_request_id text, p_claimed_by text)
+CREATE OR REPLACE FUNCTION tokenctl.post_set(p_part integer, p_source text, p_sums text, p_users bigint, p_reversal boolean, p_batch text, p_request_id text, p_claimed_by text)
   RETURNS bigint
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   v_accounts text := format('tokenctl.%I', 'token_accounts_' || p_part);
-  v_sums     text := format('SELECT user_id, tokenctl.sum_tokens(amount) AS tokens, count(*) AS n FROM %s s GROUP BY user_id', p_source);
   v_count    bigint;
 BEGIN
   IF p_reversal THEN
     -- Locks first, in a statement of its own: what is held is read by the next one, which
     -- then sees every hold that was made before the lock was ours.
-    EXECUTE format('SELECT count(*) FROM (SELECT FROM %s WHERE user_id IN (SELECT user_id FROM %s s) ORDER BY user_id FOR NO KEY UPDATE) locked',
-      v_accounts, p_source);
+    EXECUTE format('SELECT count(*) FROM (SELECT FROM %s WHERE user_id IN (SELECT user_id FROM (%s) u) ORDER BY user_id FOR NO KEY UPDATE) locked',
+      v_accounts, p_sums);
     EXECUTE format($sql$
       UPDATE %s a SET balance = a.balance + u.tokens, last_seq = a.last_seq + u.n, updated_at = greatest(clock_timestamp(), a.updated_at)
       FROM (%s) u WHERE a.user_id = u.user_id AND (u.tokens >= 0 OR a.balance - %s + u.tokens >= 0) $sql$,
-      v_accounts, v_sums, tokenctl.held_by_a(p_part));
+      v_accounts, p_sums, tokenctl.held_by_a(p_part));
   ELSE
     EXECUTE format($sql$
       INSERT INTO %s AS a (user_id, balance, last_seq) %s ON CONFLICT (user_id) DO UPDATE
       SET balance = a.balance + excluded.balance, last_seq = a.last_seq + excluded.last_seq, updated_at = greatest(clock_timestamp(), a.updated_at)
-      $sql$, v_accounts, v_sums);
+      $sql$, v_accounts, p_sums);
   END IF;
   GET DIAGNOSTICS v_count = ROW_COUNT;
   IF v_count <> p_users THEN
@@ -68,7 +67,8 @@ AS $$
 DECLARE
   batch    tokenctl.import_batches := tokenctl.import_own(p_batch);
   lane     tokenctl.import_lanes;
-  v_source text := format('(SELECT * FROM %s WHERE %s = %s)', tokenctl.staging_part(p_batch, p_part), tokenctl.slice_of(batch.slices), p_slice);
+  v_users  text;
+  v_source text;
 BEGIN
   IF batch.state <> 'applying' THEN
     RAISE EXCEPTION 'batch % has not begun', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
@@ -87,8 +87,12 @@ BEGIN
   IF to_regclass(tokenctl.staging_part(p_batch, p_part)) IS NULL THEN
     RAISE EXCEPTION 'the staged rows of batch % are gone', p_batch USING ERRCODE = 'object_not_in_prerequisite_state', CONSTRAINT = 'staging_lost';
   END IF;
+  v_users := 'user_id >= ' || quote_literal(lane.from_user) || coalesce(' AND user_id < ' || quote_literal((
+    SELECT min(l.from_user) FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.part = p_part AND l.from_user > lane.from_user)), '');
+  v_source := format('(SELECT * FROM %s WHERE %s)', tokenctl.staging_part(p_batch, p_part), v_users);
   BEGIN
-    lane.applied := tokenctl.post_set(p_part, v_source, lane.staged_users, batch.kind = 'reversal', p_batch, p_request_id, p_claimed_by);
+    lane.applied := tokenctl.post_set(p_part, v_source, format('SELECT user_id, tokens, n FROM %s WHERE part = %s AND %s ORDER BY user_id',
+      tokenctl.staging_sums(p_batch), p_part, v_users), lane.staged_users, batch.kind = 'reversal', p_batch, p_request_id, p_claimed_by);
     lane.applied_tokens := lane.staged_tokens;
   EXCEPTION WHEN unique_violation OR check_violation OR numeric_value_out_of_range THEN
     lane := tokenctl.post_sorted(lane, v_source, batch.kind = 'reversal', p_request_id, p_claimed_by);
@@ -155,7 +159,8 @@ BEGIN
   lane.refused := cardinality(v_refused);
   v_judged := format('(SELECT * FROM %s j WHERE verdict IS NULL AND line <> ALL (%L::bigint[]))', v_judged, v_refused);
   EXECUTE format('SELECT count(DISTINCT user_id), coalesce(sum(amount), 0) FROM %s s', v_judged) INTO v_users, lane.applied_tokens;
-  lane.applied := tokenctl.post_set(lane.part, v_judged, v_users, p_reversal, lane.batch_id, p_request_id, p_claimed_by);
+  lane.applied := tokenctl.post_set(lane.part, v_judged,
+    format('SELECT user_id, tokenctl.sum_tokens(amount) AS tokens, count(*) AS n FROM %s s GROUP BY user_id ORDER BY user_id', v_judged), v_users, p_reversal, lane.batch_id, p_request_id, p_claimed_by);
   RETURN lane;
 END
 $$;
@@ -171,7 +176,7 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION tokenctl.held_by_a(integer), tokenctl.post_set(integer, text, bigint, boolean, text, text, text),
+REVOKE ALL ON FUNCTION tokenctl.held_by_a(integer), tokenctl.post_set(integer, text, text, bigint, boolean, text, text, text),
   tokenctl.post_sorted(tokenctl.import_lanes, text, boolean, text, text),
   tokenctl.import_apply_v1(text, integer, integer, text, text), tokenctl.import_begin_v1(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tokenctl.import_apply_v1(text, integer, integer, text, text), tokenctl.import_begin_v1(text) TO tokenctl_batch;

@@ -171,6 +171,43 @@ def test_a_cut_import_is_finished_with_the_counts_of_a_whole_one(each_db: Ledger
     each_db.check()
 
 
+def test_a_slice_is_neighbours_and_no_slice_is_much_larger_than_its_share(each_db: LedgerDB) -> None:
+    client = Client(each_db, slices=5)
+    client.stage([Row(f"u{n % 400:03d}", 1, f"k{n}") for n in range(2000)])
+    for part in range(4):
+        lanes = each_db.rows(
+            "SELECT slice, from_user, staged, staged_users FROM tokenctl.import_lanes WHERE part = %s ORDER BY slice",
+            part,
+        )
+        users = sorted({row[0] for row in each_db.rows(f"TABLE tokenctl_staging.batch_{client.batch}_{part}")})
+        assert [lane[0] for lane in lanes] == [0, 1, 2, 3, 4]
+        first = 0
+        for _, from_user, staged, count in lanes:
+            assert from_user == (users[first] if first else "")  # the first slice is whoever comes first
+            assert staged == 5 * count
+            assert abs(staged - len(users)) <= 5
+            first += count
+        assert first == len(users)
+    assert counts(client.finish(2000)) == {"rows_read": 2000, "applied": 2000}
+    each_db.check()
+
+
+def test_a_batch_that_was_cut_off_before_slices_had_a_first_user_is_finished(each_db: LedgerDB) -> None:
+    cut = Client(each_db, slices=3)
+    cut.stage(ROWS)
+    cut.begin()
+    posted = cut.lanes()[:4]
+    cut.apply(posted)
+    cut.die()
+    each_db.rows("UPDATE tokenctl.import_lanes SET from_user = NULL")
+    heir = Client(each_db)
+    own = heir.stage(ROWS)["own"]
+    assert heir.lanes("done") == posted
+    assert counts(heir.finish(30)) == {"rows_read": 30, "applied": 30, "replayed": own}
+    assert each_db.rows(ENTRIES) == entries_of(ROWS)
+    each_db.check()
+
+
 def test_a_batch_that_gave_up_half_way_is_neither_done_nor_forgotten(ledger_db: LedgerDB) -> None:
     cut = Client(ledger_db)
     cut.stage(ROWS)

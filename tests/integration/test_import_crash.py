@@ -105,8 +105,9 @@ def milestones(db: LedgerDB, slices: int = SLICES) -> list[str]:
     in a later slice.
     """
     found = db.rows(
-        "SELECT min(user_id) FROM (SELECT user_id, (hashtext(user_id) & 2147483647) %% %s AS slice"
-        " FROM tokenctl.token_accounts_0) placed GROUP BY slice ORDER BY slice",
+        "SELECT (array_agg(user_id ORDER BY user_id))[1 + count(*) / 2] FROM ("
+        "  SELECT user_id, ntile(%s) OVER (ORDER BY user_id) AS slice FROM tokenctl.token_accounts_0) placed"
+        " GROUP BY slice ORDER BY slice",
         slices,
     )
     return [row[0] for row in found][:-1:4]
