@@ -149,6 +149,7 @@ _tokenctl_argument() {
         'grant-bonus 0') _tokenctl_recent user ;;
         'batch-import 0') compopt -o default 2>/dev/null ;;
         'reverse 0') compopt -o nospace 2>/dev/null; _tokenctl_recent user : ;;
+        'schema 0') _tokenctl_offer balance balances balances_row balances_summary batch batch_reversal batches batches_row batches_summary breakers breakers_reset breakers_reset_row breakers_reset_summary breakers_row breakers_summary cache_cleared cache_stats completion db_migrations db_migrations_row db_migrations_summary db_server db_status db_url explain generation grant grantfile_row health history history_row history_summary holds holds_row holds_summary import import_row import_summary key_tests key_tests_row key_tests_summary keys keys_row keys_summary metrics metrics_row metrics_summary problem reversal schemas schemas_row schemas_summary statement transaction verify ;;
         'completion 0') _tokenctl_offer bash zsh fish ;;
         'batches 0') _tokenctl_offer list show ;;
         'batches show 0') _tokenctl_recent batch ;;

@@ -85,7 +85,7 @@ def _at(names: list[str], place: str = "") -> str:
 
 def _children(group: Command) -> str:
     lines = [
-        f"complete -c tokenctl -n {_at([group.name], '0')} -a {child.path[-1]} -d {_quoted(child.summary)}\n"
+        f"complete -c tokenctl -n {_at([group.name], '0')} -a {child.path[-1]} -d {_quoted(child.brief)}\n"
         for child in group.commands
     ]
     return "\n" + "".join(lines)

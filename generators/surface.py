@@ -6,16 +6,21 @@ Read from what typer built of the app, so that it says what the parser does.
 from __future__ import annotations
 
 import inspect
+import re
 import typing
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import typer.main
 
+from tokenctl.cli import schema_views
 from tokenctl.cli.app import app
 from tokenctl.cli.batches import ListingGroup
 from tokenctl.services import health
 from tokenctl.settings import FORMATS
+
+#: Characters that a list of commands has room for, in 80 columns.
+_BRIEF = 60
 
 Kind = Literal["text", "choice", "list", "file", "user", "batch", "transaction"]
 
@@ -25,8 +30,11 @@ _FILES = frozenset({"FILE", "FILE | -", "PATH", "DIR"})
 _JUDGES: dict[str, Kind] = {"USER_ID": "user", "BATCH": "batch", "TRANSACTION": "transaction"}
 #: Those that are judged elsewhere, by what help calls them.
 _NAMES: dict[str, Kind] = {"USER… | -": "user"}
-#: Words joined by commas.
-_LISTS = {"NAME[,NAME]": (*health.BASIC, *health.DEEP)}
+#: Values that the commands judge themselves, by the command and its parameter's name.
+_WORDS: dict[tuple[str, str], tuple[Kind, tuple[str, ...]]] = {
+    ("health", "check"): ("list", (*health.BASIC, *health.DEEP)),
+    ("schema", "name"): ("choice", tuple(schema_views.short(full) for full in schema_views.published())),
+}
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,11 @@ class Command:
         """The first sentence of the help, without its full stop."""
         return " ".join(self.help.split("\n\n", 1)[0].split()).rstrip(".")
 
+    @property
+    def brief(self) -> str:
+        """The summary as it fits beside the name in a list: to its first colon, semicolon or comma where it is long."""
+        return self.summary if len(self.summary) <= _BRIEF else re.split("[:;,]", self.summary, maxsplit=1)[0]
+
     def all(self) -> list[Command]:
         """The command itself and all below it, in the order of the help."""
         return [self, *(found for child in self.commands for found in child.all())]
@@ -98,7 +111,8 @@ HELP = Option(("-h", "--help"), "Show this message and exit.")
 
 def _command(built: Any, path: tuple[str, ...]) -> Command:
     formats = getattr(built.callback, "formats", None) or FORMATS
-    options = [_option(param, formats) for param in built.params if param.param_type_name == "option"]
+    name = " ".join(path)
+    options = [_option(param, name, formats) for param in built.params if param.param_type_name == "option"]
     children = [_command(child, (*path, name)) for name, child in getattr(built, "commands", {}).items()]
     default = "list" if isinstance(built, ListingGroup) else None
     options += [option for child in children if child.path[-1] == default for option in child.options[:-1]]
@@ -106,34 +120,34 @@ def _command(built: Any, path: tuple[str, ...]) -> Command:
         path,
         inspect.cleandoc(built.help or ""),
         (*options, HELP),
-        tuple(_argument(param) for param in built.params if param.param_type_name == "argument"),
+        tuple(_argument(param, name) for param in built.params if param.param_type_name == "argument"),
         tuple(children),
         default,
     )
 
 
-def _option(param: Any, formats: tuple[str, ...]) -> Option:
+def _option(param: Any, command: str, formats: tuple[str, ...]) -> Option:
     names = tuple(sorted(param.opts, key=len))  # the short one first, as help has it
-    value = None if param.is_flag else _value(param)
+    value = None if param.is_flag else _value(param, command)
     if value and names == ("--format",):  # judged by the settings and not by typer, so typer has no words for it
         value = replace(value, kind="choice", words=formats)
     return Option(names, param.help or "", value, many=bool(param.multiple), required=param.required)
 
 
-def _argument(param: Any) -> Argument:
-    value = _value(param)
+def _argument(param: Any, command: str) -> Argument:
+    value = _value(param, command)
     return Argument(value, param.help or "", many=param.nargs != 1, required=param.required)
 
 
-def _value(param: Any) -> Value:
+def _value(param: Any, command: str) -> Value:
     """What a parameter takes; typer's own description of it says which words it may be."""
     described = param.type_descriptor
     literal = [one for one in (described.annotation, *typing.get_args(described.annotation)) if _is_literal(one)]
     if literal:
         return Value(param.metavar or param.name.upper(), "choice", typing.get_args(literal[0]))
     name = param.metavar or param.name.upper()
-    if name in _LISTS:
-        return Value(name, "list", _LISTS[name])
+    if (command, param.name) in _WORDS:
+        return Value(name, *_WORDS[command, param.name])
     judge = getattr(described.parameter_info.parser, "__name__", "")
     kind: Kind = "file" if name in _FILES else _JUDGES.get(judge, _NAMES.get(name, "text"))
     return Value(name, kind)

@@ -50,7 +50,7 @@ def _function(command: Command) -> str:
     specs += [_argument(argument, place) for place, argument in enumerate(command.arguments, 1)]
     if not command.commands:
         return f"{_called(command)}() {{\n  _arguments -s -S{_list(specs)}\n}}\n"
-    listed = _list([_quoted(f"{_escaped(child.path[-1])}:{child.summary}") for child in command.commands], indent=6)
+    listed = _list([_quoted(f"{_escaped(child.path[-1])}:{child.brief}") for child in command.commands], indent=6)
     specs += [_quoted("1: :->command"), _quoted("*:: :->rest")]
     calls = "\n".join(f"        {child.path[-1]}) {_called(child)} && ret=0 ;;" for child in command.commands)
     return f"""{_called(command)}() {{
