@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tokenctl.storage.batches import Batches
     from tokenctl.storage.database import Connection, Database
     from tokenctl.storage.embedded import EmbeddedServer
+    from tokenctl.storage.exports import Export
     from tokenctl.storage.generations import GenerationStore
     from tokenctl.storage.history import History
     from tokenctl.storage.imports import BatchStore
@@ -47,7 +48,7 @@ _TIMEOUTS_S = {
     "keys test": 60.0,
 }
 #: The same for each step of a command that may take as long as its data is large.
-_STEP_TIMEOUTS_S = {"batch-import": 600.0, "reverse": 600.0, "history": 30.0, "verify": 600.0}
+_STEP_TIMEOUTS_S = {"batch-import": 600.0, "reverse": 600.0, "history": 30.0, "verify": 600.0, "export": 600.0}
 
 
 class Runtime:
@@ -286,6 +287,15 @@ class Runtime:
         )
         self._closing.callback(inspection.close)
         return inspection
+
+    @cached_property
+    def export(self) -> Export:
+        """One snapshot of the entries; closed with the runtime at the latest."""
+        from tokenctl.storage.exports import Export
+
+        export = Export(self.database)
+        self._closing.callback(export.close)
+        return export
 
     @cached_property
     def generations(self) -> GenerationStore:

@@ -112,6 +112,7 @@ def test_every_output_fits_the_schema_that_it_names(printed: Printed, cli: Cli, 
     printed("statement u1 --month 2026-11")
     printed("history u1 --limit 2", forms=BOTH)
     printed("history u1 --since 2999-01-01", forms=BOTH)
+    printed("export --user u1 --since 2026-11-01", forms=BOTH)
     printed("verify", forms=BOTH)
     printed(f"reverse --batch {batch} --reason mistake --dry-run")
     printed(f"reverse --batch {batch} --reason mistake --yes", forms=("json",))

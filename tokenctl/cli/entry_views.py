@@ -28,8 +28,8 @@ _STATEMENT = (
 )
 
 
-class EntryData(TypedDict):
-    """One entry of the ledger; `reversed_by` is the entry that reverses it, null while it counts."""
+class PostedData(TypedDict):
+    """One entry of the ledger, as it was posted."""
 
     id: EntryName
     user_id: str
@@ -49,6 +49,11 @@ class EntryData(TypedDict):
     idempotency_key: str
     batch_id: str | None
     reverses: EntryName | None
+
+
+class EntryData(PostedData):
+    """One entry of the ledger; `reversed_by` is the entry that reverses it, null while it counts."""
+
     reversed_by: EntryName | None
 
 
@@ -85,6 +90,11 @@ def _cells(entry: Entry) -> tuple[Cell, ...]:
 
 
 def entry_data(entry: Entry) -> EntryData:
+    """An entry for programs, and what became of it."""
+    return {**posted_data(entry), "reversed_by": _name(entry, entry.reversed_by)}
+
+
+def posted_data(entry: Entry) -> PostedData:
     """An entry for programs."""
     return {
         "id": entry.name,
@@ -105,7 +115,6 @@ def entry_data(entry: Entry) -> EntryData:
         "idempotency_key": entry.idempotency_key,
         "batch_id": entry.batch_id,
         "reverses": _name(entry, entry.reverses_seq),
-        "reversed_by": _name(entry, entry.reversed_by),
     }
 
 

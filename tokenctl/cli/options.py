@@ -98,6 +98,7 @@ Until = Annotated[
     datetime | None,
     typer.Option("--until", metavar="T", parser=reads("until"), help="Before this time; a date includes its day."),
 ]
+OneUser = Annotated[str | None, typer.Option("--user", metavar="U", parser=reads("user_id"), help="This user only.")]
 Limit = Annotated[
     int, typer.Option("--limit", metavar="N", parser=reads("limit"), help="At most so many rows, up to 100000.")
 ]

@@ -76,7 +76,7 @@ def run(
         formats=formats or FORMATS,
     )
     settings = load(state.environ, flags)
-    state.output = Output.of(settings, piped=piped or flags.formats[1])
+    state.output = Output.of(settings, shown=flags.formats[0], piped=piped or flags.formats[1])
     runtime = Runtime(settings, operation.begin(name, settings))
     state.request_id = runtime.operation.request_id
     subject = values.get("user")

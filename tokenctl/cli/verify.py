@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from tokenctl.cli.run import Run
     from tokenctl.services.verify import Report
 
-OneUser = Annotated[
-    str | None, typer.Option("--user", metavar="U", parser=options.reads("user_id"), help="This user only.")
-]
 SinceLast = Annotated[
     bool, typer.Option("--since-last", help="Only users whose accounts have entries since the last seal.")
 ]
@@ -39,7 +36,7 @@ Head = Annotated[
 
 def _verify(
     run: Run,
-    user: OneUser = None,
+    user: options.OneUser = None,
     since_last: SinceLast = False,
     deep: Deep = False,
     seal: MakeSeal = False,

@@ -21,8 +21,8 @@ def blocks(listing: Listing[Any], form: str, meta: Callable[[], Mapping[str, Any
     """The list as `form` has it, in blocks of some size; `meta` is asked after the last row."""
     pieces = {"json": _document, "jsonl": _lines}.get(form)
     if pieces is not None and listing.schema is not None:
-        return _joined(pieces(listing, listing.schema, meta))
-    return _joined(_csv(listing) if form == "csv" else _tsv(listing))
+        return joined(pieces(listing, listing.schema, meta))
+    return joined(_csv(listing) if form == "csv" else _tsv(listing))
 
 
 def lines(view: View[Any]) -> str:
@@ -40,8 +40,8 @@ def safe(cell: Cell) -> str:
     return "'" + words if words.startswith(_FORMULA) and not isinstance(cell, int) else words
 
 
-def _joined(pieces: Iterable[str]) -> Iterator[str]:
-    """The pieces, several at a time: a write per row is a system call per row."""
+def joined(pieces: Iterable[str]) -> Iterator[str]:
+    """Pieces of a text, several at a time: a write per row is a system call per row."""
     held: list[str] = []
     size = 0
     for piece in pieces:
@@ -58,7 +58,7 @@ def _document(listing: Listing[Any], schema: Schema[Any], meta: Callable[[], Map
     yield f'{{"schema": {json.dumps(schema.name)}, "data": ['
     between = ""
     for data, _ in listing.rows:
-        yield between + json.dumps(json_ready(data))
+        yield between + json.dumps(data, default=json_ready)
         between = ", "
     yield f'], "meta": {json.dumps(json_ready(meta()))}}}\n'
 
@@ -73,7 +73,7 @@ def _lines(listing: Listing[Any], schema: Schema[Any], meta: Callable[[], Mappin
 
 def _line(schema: str, data: Mapping[str, Any]) -> str:
     """One line of JSON Lines, with its final newline."""
-    return json.dumps(json_ready({"schema": schema, **data})) + "\n"
+    return json.dumps({"schema": schema, **data}, default=json_ready) + "\n"
 
 
 def _tsv(listing: Listing[Any]) -> Iterator[str]:

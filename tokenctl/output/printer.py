@@ -6,8 +6,9 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from tokenctl.errors import (
     ConfirmationMissing,
@@ -32,6 +33,7 @@ class Output:
         self,
         *,
         form: str | None = None,
+        shown: str = "table",
         piped: str = "tsv",
         quiet: bool = False,
         no_input: bool = False,
@@ -39,10 +41,10 @@ class Output:
         force_color: bool = False,
         pager: str | None = None,
     ) -> None:
-        """Look at the process's streams once; `form` None chooses table on a terminal, else `piped`."""
+        """Look at the process's streams once; `form` None chooses `shown` on a terminal, else `piped`."""
         self._stdout_tty = _is_terminal(sys.stdout)
         self._stderr_tty = _is_terminal(sys.stderr)
-        self.form = form or ("table" if self._stdout_tty else piped)
+        self.form = form or (shown if self._stdout_tty else piped)
         self._asked_for = form is not None
         self.quiet = quiet
         self._can_ask = self._stderr_tty and _is_terminal(sys.stdin) and not no_input
@@ -52,14 +54,16 @@ class Output:
         self._error_color = (self._stderr_tty or force_color) and not no_color
         #: Set once something is committed: from then on a failure to print must say so.
         self.committed: str | None = None
+        self._file: BinaryIO | None = None
         #: What to do when a signal comes now, because something is half done.
         self.unfinished: str | None = None
 
     @classmethod
-    def of(cls, settings: Settings, *, piped: str = "tsv") -> Output:
-        """The output that the settings ask for; `piped` is the format where nobody chose and no terminal is."""
+    def of(cls, settings: Settings, *, shown: str = "table", piped: str = "tsv") -> Output:
+        """The output that the settings ask for; where nobody chose `shown` on a terminal, else `piped`."""
         return cls(
             form=settings.format,
+            shown=shown,
             piped=piped,
             quiet=settings.quiet,
             no_input=settings.no_input,
@@ -104,6 +108,28 @@ class Output:
 
         for block in listings.blocks(listing, self.form, listing.meta):
             self._write(block)
+
+    def pieces(self, pieces: Iterable[str]) -> None:
+        """Print a text that comes piece by piece. Raises OutputFailed when it cannot be written."""
+        from tokenctl.output import listings
+
+        for block in listings.joined(pieces):
+            self._write(block)
+
+    @contextlib.contextmanager
+    def into(self, file: str | None) -> Iterator[None]:
+        """Print to `file` instead, in UTF-8; it has that name, and the mode 0600, once the block has ended well.
+
+        None and - change nothing. Raises CannotCreate, and OutputFailed when it cannot be written.
+        """
+        if file in (None, "-"):
+            yield
+            return
+        from tokenctl import newfile
+
+        with newfile.replacing(Path(file), mode=0o600) as self._file:
+            yield
+        self._file = None
 
     def text(self, content: str) -> None:
         """Print a text as it is. Raises OutputFailed when it cannot be written."""
@@ -222,6 +248,9 @@ class Output:
         return pager.show(drawn.encode(encoding, "backslashreplace"), self._pager)
 
     def _write(self, content: str) -> None:
+        if self._file is not None:
+            self._file.write(content.encode())
+            return
         try:
             stream = sys.stdout
             if stream is None:
