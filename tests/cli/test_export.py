@@ -46,7 +46,7 @@ def hledger(journal: Path, *words: str) -> str:
 
 def balances(journal: Path) -> dict[str, int]:
     """Every account's balance, by hledger's own sums."""
-    hledger(journal, "check", "--strict")
+    hledger(journal, "check")
     written = hledger(journal, "balance", "--flat", "--empty", "--no-total", "--output-format", "csv")
     return {row["account"]: int(row["balance"].removesuffix(" TOKEN")) for row in csv.DictReader(io.StringIO(written))}
 
@@ -84,11 +84,9 @@ def test_an_entry_is_a_transaction_between_a_user_and_a_fund(cli: Cli) -> None:
         Row(500, "bonus", "goodwill", at=hours(5), ticket="48121", note="Sorry, slow", batch="0123456789ab"),
         Row(-500, "bonus", "mistake", reverses=1, at=hours(2)),
     ])  # fmt: skip
-    head, body = cli("export").text.split("account funds:purchase\n")
+    head, body = cli("export").text.split("commodity 1000. TOKEN\n")
     assert head.startswith("; The ledger env as a journal for hledger, as it was at 20")
     expected = r"""
-account users:u_42
-
 2026-11-23 (u_42:1) goodwill | Sorry\x2c slow  ; time:13:04:09.123456Z, by:support1, ticket:48121, batch:0123456789ab
     users:u_42  500 TOKEN = 500 TOKEN
     funds:bonus  -500 TOKEN

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tokenctl.models import Entry
     from tokenctl.services.exports import Books
 
-_KINDS = ("adjustment", "bonus", "generation", "purchase")
 _ROWS = (
     Column("ID"),
     Column("USER ID"),
@@ -110,13 +109,7 @@ def journal(books: Books, ledger_name: str) -> Iterator[str]:
     """The books as a journal, in pieces."""
     yield from _head(books, ledger_name)
     yield from _openings(books)
-    since, user, account = books.wanted.since, None, ""
-    for entry in books:
-        if entry.user_id != user:
-            user, account = entry.user_id, _account("users", entry.user_id)
-            if since is None or entry.seq == 1:  # the others had something before, and were named there
-                yield f"\naccount {account}\n"
-        yield _transaction(entry, account)
+    yield from map(_transaction, books)
     yield f"\n; end: {told(books, None)}\n"
 
 
@@ -128,8 +121,8 @@ def _head(books: Books, ledger_name: str) -> Iterator[str]:
     yield f" before {rfc3339(wanted.until)}" if wanted.until else ""
     yield ". Times are in UTC. A whole journal ends with a line '; end'.\n"
     yield "; In an account's name % and two hex digits stand for a byte that could mean something else.\n\n"
+    # Accounts are not declared: hledger takes the square of their number for that.
     yield "commodity 1000. TOKEN\n"
-    yield from (f"account funds:{kind}\n" for kind in _KINDS)
 
 
 def _openings(books: Books) -> Iterator[str]:
@@ -138,12 +131,12 @@ def _openings(books: Books) -> Iterator[str]:
     for user, parts in groupby(books.openings(), key=lambda opening: opening.user_id):
         had = list(parts)
         account, tokens = _account("users", user), sum(part.tokens for part in had)
-        yield f"\naccount {account}\n{since:%Y-%m-%d} opening balance\n"
+        yield f"\n{since:%Y-%m-%d} opening balance\n"
         yield f"    {account}  {tokens} TOKEN = {tokens} TOKEN\n"
         yield from (f"    {_account('funds', part.kind)}  {-part.tokens} TOKEN\n" for part in had)
 
 
-def _transaction(entry: Entry, account: str) -> str:
+def _transaction(entry: Entry) -> str:
     at = entry.created_at
     note = f" | {_words(entry.note)}" if entry.note else ""
     tags = f"time:{at:%H:%M:%S.%f}Z, by:{_words(entry.operator)}"
@@ -155,7 +148,7 @@ def _transaction(entry: Entry, account: str) -> str:
         tags += f", reverses:{_words(entry.user_id)}:{entry.reverses_seq}"
     return (
         f"\n{at:%Y-%m-%d} ({_words(entry.user_id)}:{entry.seq}) {_words(entry.reason)}{note}  ; {tags}\n"
-        f"    {account}  {entry.amount} TOKEN = {entry.balance_after} TOKEN\n"
+        f"    {_account('users', entry.user_id)}  {entry.amount} TOKEN = {entry.balance_after} TOKEN\n"
         f"    {_account('funds', entry.kind)}  {-entry.amount} TOKEN\n"
     )
 
