@@ -39,6 +39,17 @@ def swap(first: int, second: int) -> tuple[str, ...]:
     return tuple(f"UPDATE @T SET seq = {to} WHERE user_id = 'u1' AND seq = {seq}" for seq, to in moves)  # noqa: S608
 
 
+def job(hold: str, image: str) -> tuple[str, str]:
+    """A hold of a paid job, whose image has that digest."""
+    renamed = f"UPDATE @H SET hold_id = '0123456789ab', purpose = 'generation' WHERE hold_id = '{hold}'"  # noqa: S608
+    made = f"""
+        INSERT INTO tokenctl.generations
+          (user_id, generation_id, model, quality, price_version, input_sha256, image_sha256)
+        SELECT user_id, hold_id, 'm', '1K', 'v', repeat('0', 64), {image} FROM @H WHERE hold_id = '0123456789ab'
+    """  # noqa: S608
+    return renamed, made
+
+
 #: Statements, and the rule and name of every finding that they must lead to.
 Broken = tuple[tuple[str, ...], set[tuple[str, str]]]
 
@@ -150,6 +161,15 @@ BROKEN: dict[str, Broken] = {
         {("hold-captured", "u1"), ("paid-without-hold", "u1:6")},
     ),
     "a captured hold deleted": (("DELETE FROM @H WHERE hold_id = 'done'",), {("paid-without-hold", "u1:6")}),
+    "an image that nobody paid": (
+        job("released", "'ab'"),
+        {("image-unpaid", "u2")},
+    ),
+    "a payment for no image": (job("done", "NULL"), {("paid-without-image", "u1")}),
+    "a payment for a job that is gone": (
+        ("UPDATE @H SET purpose = 'generation' WHERE hold_id = 'done'",),
+        {("paid-without-image", "u1")},
+    ),
     "a payment forged": (
         (entry("u3", 2, -5, 0, kind="'generation'"), account("u3", 0, 2)),
         {("paid-without-hold", "u3:2")},

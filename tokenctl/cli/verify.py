@@ -55,9 +55,10 @@ def _verify(
     tables can rewrite them so that all of this holds: for that keep the head of a seal
     out of the database, and verify against it. Nothing is sealed when there is a finding.
 
-    What no verify finds: entries that are younger than the kept head and were rewritten
-    together with their account; an old backup in place of the ledger, for whoever kept no
-    younger head; holds, imports and audit log, where they still agree with the entries.
+    What no verify finds: changes of entries that no kept head covers, where these still agree
+    with each other and their account (a reason, an operator, or all of it rewritten); an old
+    backup in place of the ledger, for whoever kept no younger head; changes of holds, imports,
+    jobs and the audit log that still agree with the entries.
     """
     from tokenctl.cli import verify_views
     from tokenctl.services import verify

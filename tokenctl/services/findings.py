@@ -134,6 +134,15 @@ def _batch_sums(_user: None, _seq: None, d: Detail) -> tuple[str, str]:
     return name, f"{counted}, its slices {d['lanes_applied']:,} of {d['lanes_applied_tokens']:,}, or other rows differ"
 
 
+def _job(user: str, _seq: int | None, d: Detail) -> tuple[str, str]:
+    paid = (
+        f"was paid with {d['amount']:,} and has no image"
+        if d["state"] == "captured"
+        else f"has its image and is {d['state']}, not paid"
+    )
+    return user, f"generation {d['generation']} {paid}"
+
+
 _Words = Callable[[Any, Any, Detail], tuple[str, str]]
 _WORDS: dict[str, _Words] = {
     "seq-gap": _gap,
@@ -165,6 +174,8 @@ _WORDS: dict[str, _Words] = {
         f"{u}:{s}",
         f"is a generation of {d['amount']:+,}, and no hold was captured as it",
     ),
+    "paid-without-image": _job,
+    "image-unpaid": _job,
     "hold-of-nobody": lambda u, _s, d: (u, f"has holds of {d['held'] or 0:,} tokens and no account"),
     "held-too-much": lambda u, _s, d: (u, f"{d['held']:,} tokens are held of a balance of {d['balance']:,}"),
     "batch-unknown": lambda _u, _s, d: (

@@ -141,6 +141,9 @@ def _rows(inspection: Inspection, asked: Asked, parts: list[int], found: _Found,
     with progress("verifying", 1 if scope.user is not None else len(parts)) as done:
         looked = inspection.ledger(scope, parts, done)
     found.take(looked)
+    # Jobs have no seq to go by, so nobody knows which are new since a seal.
+    if scope.name != "since-last" and "partition-missing" not in found.counts:
+        found.take([inspection.generations(scope.user)])
     if scope.name == "all":
         found.take([inspection.batches()])
         funds, total = _funds(looked), int(sum(part.balances for part in looked))

@@ -163,6 +163,11 @@ class Inspection:
         [row] = self._ask("verify_batches", query("verify_batches"))
         return Found(*row)
 
+    def generations(self, user: str | None) -> Found:
+        """Paid jobs against their holds; of one user or all."""
+        [row] = self._ask("verify_generations", query("verify_generations"), {"account": user})
+        return Found(*row)
+
     def triggers(self) -> list[BadTrigger]:
         """Append-only triggers that don't do their work."""
         return [BadTrigger(*row) for row in self._ask("verify_triggers", query("health_triggers"))]
