@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 #: What ends a connection: nothing, or a cut at a moment of the write.
-BEFORE_REQUEST, AFTER_REQUEST, WITHIN_REPLY, AFTER_REPLY, SILENT = "before", "after", "within", "reply", "silent"
+BEFORE_REQUEST, AFTER_REQUEST, WITHIN_REPLY, AFTER_REPLY, SILENT, NOTHING = (
+    "before",
+    "after",
+    "within",
+    "reply",
+    "silent",
+    "",
+)
 
 
 @dataclass
@@ -24,6 +31,8 @@ class Proxy:
     faults: list[str] = field(default_factory=list)
     connections: int = 0
     befallen: int = 0
+    #: Takes connections from now on, and never reads or says a word.
+    deaf: bool = False
     _open: list[socket.socket] = field(default_factory=list)
 
     @property
@@ -37,6 +46,9 @@ class Proxy:
             except OSError:  # closed: the test is over
                 return
             self.connections += 1
+            if self.deaf:
+                self._open.append(client)
+                continue
             server = socket.socket(socket.AF_UNIX)
             server.connect(str(self.target))
             self._open += [client, server]

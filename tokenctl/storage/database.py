@@ -7,6 +7,7 @@ autocommit, so a statement is a transaction unless `transaction()` says otherwis
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import time
@@ -32,6 +33,9 @@ from tokenctl.storage.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from tokenctl.resilience.breaker import Breaker
+
+#: Without a log of ours Python would print the driver's warnings as they are, addresses included.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
