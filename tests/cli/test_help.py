@@ -91,3 +91,9 @@ def test_help_imports_nothing_heavy_and_the_version_not_even_typer() -> None:
     heavy = {"psycopg", "pydantic", "pydantic_core", "rich", "google", "diskcache", "tenacity"}
     assert imported("--help") & heavy == set()
     assert imported("--version") & (heavy | {"typer", "json", "inspect"}) == set()
+
+
+def test_no_command_line_needs_pydantic() -> None:
+    """Its import takes longer than all else of a command that asks no database."""
+    for argv in (["cache", "stats"], ["breaker", "list", "--json", "--timeout", "5"], ["keys", "list"]):
+        assert imported(*argv) & {"pydantic", "pydantic_core"} == set(), argv

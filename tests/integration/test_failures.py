@@ -17,7 +17,7 @@ from tests.waiting import until
 from tokenctl.errors import Fault, TokenctlError
 from tokenctl.resilience.deadline import Deadline
 from tokenctl.resilience.retry import Retry
-from tokenctl.storage import local
+from tokenctl.storage import failures, local
 from tokenctl.storage.database import Database
 
 
@@ -93,6 +93,12 @@ def test_what_only_a_person_can_mend(each_db: LedgerDB, old: str, new: str, expe
 def test_a_connection_string_that_cannot_be_read() -> None:
     assert connecting("postgresql://u@127.0.0.1:x/x") == (Fault.CONFIG, 78, "config")
     assert failure(database("what is this").connect)[1:] == (78, "config")
+
+
+@pytest.mark.parametrize("doing", ["starting up", "shutting down", "in recovery mode", "not yet accepting connections"])
+def test_a_server_that_is_ready_again_when_it_is_asked(each_db: LedgerDB, doing: str) -> None:
+    refused = psycopg.OperationalError(f"connection failed: FATAL:  the database system is {doing}")
+    assert failures.connecting(refused, each_db.conninfo("support1"), "here").fault is Fault.STARTING
 
 
 def test_no_connection_is_free(each_db: LedgerDB) -> None:

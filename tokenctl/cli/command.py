@@ -13,6 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from tokenctl import __version__
 from tokenctl.cli.options import COMMON, form
+from tokenctl.cli.values import read_lightly
 from tokenctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class StrictCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse, and refuse what is ambiguous."""
+        for param in self.get_params(ctx):
+            read_lightly(param)
         values, _, order = self.make_parser(ctx).parse_args(list(args))
         if values.get("help"):  # as the parser sees it: a note may well be "-h"
             print_text(ctx.get_help())
@@ -72,6 +75,8 @@ class StrictGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse what stands before the command's name."""
+        for param in self.get_params(ctx):
+            read_lightly(param)
         if not args:
             typer.echo(ctx.get_help(), err=True)
             raise typer.Exit(UsageError.exit_code)

@@ -35,6 +35,10 @@ _CROWDED = re.compile(
     r"server login has been failing",
     re.IGNORECASE,
 )
+# A server may be ready again by the time that it is asked whether it is.
+_RESTARTING = re.compile(
+    r"system is (starting up|shutting down|in recovery mode|not yet accepting)|not accepting conn", re.IGNORECASE
+)
 # libpq tries to connect with some values that it cannot read, such as a port "x".
 _INVALID = re.compile(r"invalid (port number|integer value|\w+ value)", re.IGNORECASE)
 _REFUSED_LOGIN = re.compile(r"password|authentication|role .* does not exist|pg_hba|no .* entry", re.IGNORECASE)
@@ -61,7 +65,7 @@ def connecting(error: psycopg.Error, conninfo: str, where: str) -> TokenctlError
     if "read-only" in text:
         standby = Unavailable(f"the database at {where} is a read-only standby", hint="name the primary as well")
         return _as(Fault.STARTING, standby)
-    if ping == pq.Ping.REJECT:
+    if ping == pq.Ping.REJECT or _RESTARTING.search(text):
         return _as(Fault.STARTING, Unavailable(f"the database at {where} is starting or stopping", hint=soon))
     if ping == pq.Ping.NO_ATTEMPT or _INVALID.search(text):
         wrong = ConfigError("the database's connection string is wrong", hint="see the connection strings of libpq")
