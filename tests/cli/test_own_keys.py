@@ -12,6 +12,18 @@ from tests.cli.running import Cli
 from tests.pg import LedgerDB, post, reverse
 
 OWN = ["reverse:5", "reverse:x", "generation:0123456789ab"]
+# What stands beside them in the order of bytes, and is anybody's.
+FREE = [
+    "reverse",
+    "reverse9",
+    "reverse;",
+    "Reverse:1",
+    "a-reverse:1",
+    "generation",
+    "generation9",
+    "generation;",
+    "generatiom:1",
+]
 
 
 @pytest.mark.parametrize("key", OWN)
@@ -48,6 +60,19 @@ def test_the_database_refuses_one(each_db: LedgerDB, key: str) -> None:
     with pytest.raises(psycopg.errors.CheckViolation, match="staged_rows"):
         client.copy([Row("u1", 5, key)])
     assert each_db.rows("SELECT count(*) FROM tokenctl.token_transactions") == [(1,)]
+
+
+@pytest.mark.parametrize("key", ["reverse:", "generation:", "generation:~", "reverse:\U0010ffff"])
+def test_no_key_of_that_beginning_can_be_staged(each_db: LedgerDB, key: str) -> None:
+    client = Client(each_db)
+    client.open()
+    with pytest.raises(psycopg.errors.CheckViolation, match="staged_rows"):
+        client.copy([Row("u1", 5, key)])
+
+
+def test_keys_that_only_look_like_them_are_imported(each_db: LedgerDB) -> None:
+    assert Client(each_db).run([Row("u1", 5, key) for key in FREE])["applied"] == len(FREE)
+    each_db.check()
 
 
 def test_a_reversal_may_be_named_by_its_own_key(cli: Cli) -> None:
