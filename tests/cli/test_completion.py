@@ -176,7 +176,7 @@ def test_the_command_prints_the_script(offline: CommandLine, shell: str) -> None
     script = (COMPLETIONS / FILES[shell]).read_text()
     got = offline("completion", shell)
     assert (got.code, got.text, got.err) == (0, script, "")
-    assert offline("completion", shell, "--json").json["data"] == {"script": script}
+    assert offline("completion", shell, "--json").json["data"] == {"shell": shell, "script": script}
 
 
 def test_an_unknown_shell_is_told_the_known_ones(offline: CommandLine) -> None:
