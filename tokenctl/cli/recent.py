@@ -61,9 +61,14 @@ def _read(path: Path) -> list[str]:
 
 def _bounded(lines: list[str]) -> list[str]:
     """Each good line once, and no more of a kind than are kept."""
-    good = [line for line in dict.fromkeys(lines) if _LINE.fullmatch(line)]
-    kept = {kind: [line for line in good if line.startswith(kind)][:KEPT] for kind in ("user", "batch")}
-    return [line for line in good if line in kept["user"] or line in kept["batch"]]
+    room = {"user": KEPT, "batch": KEPT}
+    good: list[str] = []
+    for line in filter(_LINE.fullmatch, dict.fromkeys(lines)):
+        kind = line.partition(" ")[0]
+        if room[kind]:
+            room[kind] -= 1
+            good.append(line)
+    return good
 
 
 def _replace(path: Path, text: str) -> None:
