@@ -47,13 +47,14 @@ _tokenctl_recent() {
 # Whether the second is a command of the first.
 _tokenctl_child() {
     case "$1" in
-        '') [[ ' balance history show explain statement grant-bonus batch-import reverse schema verify export health metrics completion batches holds breaker cache keys db ' == *" $2 "* ]] ;;
+        '') [[ ' balance explain history show statement grant-bonus batch-import reverse health verify export metrics completion schema help batches holds breaker cache config db keys ' == *" $2 "* ]] ;;
         'batches') [[ ' list show ' == *" $2 "* ]] ;;
         'holds') [[ ' list release reconcile ' == *" $2 "* ]] ;;
         'breaker') [[ ' list reset ' == *" $2 "* ]] ;;
         'cache') [[ ' stats clear ' == *" $2 "* ]] ;;
-        'keys') [[ ' list test disable enable ' == *" $2 "* ]] ;;
+        'config') [[ ' show path check init ' == *" $2 "* ]] ;;
         'db') [[ ' start stop status url psql migrate ' == *" $2 "* ]] ;;
+        'keys') [[ ' list test disable enable ' == *" $2 "* ]] ;;
         *) return 1 ;;
     esac
 }
@@ -61,7 +62,7 @@ _tokenctl_child() {
 # Whether a value stands after this option.
 _tokenctl_takes() {
     case "$1" in
-        --amount|--batch|--campaign|--check|--config|--confirm-amount|--crit|--cursor|--expect-rows|--expect-total|--format|--format-in|--head|--idempotency-key|--job|--kind|--limit|--month|--note|--operator|--output|--profile|--push|--reason|--reject-file|--request-id|--since|--state|--textfile|--ticket|--timeout|--until|--user|--wait|--warn|-o) return 0 ;;
+        --amount|--batch|--campaign|--check|--config|--confirm|--confirm-amount|--crit|--cursor|--expect-rows|--expect-total|--format|--format-in|--head|--idempotency-key|--job|--kind|--limit|--month|--note|--operator|--output|--profile|--push|--reason|--reject-file|--request-id|--since|--state|--textfile|--ticket|--timeout|--until|--user|--wait|--warn|-o) return 0 ;;
         *) return 1 ;;
     esac
 }
@@ -72,19 +73,20 @@ _tokenctl_options() {
     case $1 in
         '') options='-V/--version -h/--help' ;;
         'balance') options='--fresh --allow-stale --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
+        'explain') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'history') options='--since --until --kind --limit --cursor --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'show') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
-        'explain') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'statement') options='--month --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'grant-bonus') options='--amount --reason --note --ticket --campaign --new-user -n/--dry-run -y/--yes --confirm-amount --idempotency-key --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'batch-import') options='--format-in --reason --campaign --partial --reject-file --known-users-only --expect-rows --expect-total --atomic -n/--dry-run -y/--yes --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'reverse') options='--reason --batch --operator --since --until --note --ticket --partial -n/--dry-run -y/--yes --confirm-amount --expect-total --idempotency-key --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
-        'schema') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
+        'health') options='--check --deep --metrics --warn+ --crit+ --wait --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'verify') options='--user --since-last --deep --seal --head --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'export') options='--user --since --until -o/--output --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
-        'health') options='--check --deep --metrics --warn+ --crit+ --wait --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'metrics') options='--textfile --push --job --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'completion') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
+        'schema') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
+        'help') options='-h/--help' ;;
         'batches') options='--limit --state --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'batches list') options='--limit --state --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'batches show') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
@@ -98,18 +100,23 @@ _tokenctl_options() {
         'cache') options='-h/--help' ;;
         'cache stats') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'cache clear') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
-        'keys') options='-h/--help' ;;
-        'keys list') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
-        'keys test') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
-        'keys disable') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
-        'keys enable') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
+        'config') options='-h/--help' ;;
+        'config show') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
+        'config path') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
+        'config check') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
+        'config init') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'db') options='-h/--help' ;;
         'db start') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'db stop') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'db status') options='--exit-code --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'db url') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'db psql') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
-        'db migrate') options='-n/--dry-run --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
+        'db migrate') options='-n/--dry-run --confirm --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
+        'keys') options='-h/--help' ;;
+        'keys list') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
+        'keys test') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
+        'keys disable') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
+        'keys enable') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
     esac
     for option in $options; do
         names=${option%+}
@@ -122,17 +129,17 @@ _tokenctl_options() {
 # Offers the values of a command's option.
 _tokenctl_value() {
     case "$1 $2" in
-        'balance --format' | 'show --format' | 'explain --format' | 'grant-bonus --format' | 'batch-import --format' | 'reverse --format' | 'schema --format' | 'verify --format' | 'completion --format' | 'batches show --format' | 'holds list --format' | 'holds release --format' | 'holds reconcile --format' | 'breaker list --format' | 'breaker reset --format' | 'cache stats --format' | 'cache clear --format' | 'keys list --format' | 'keys test --format' | 'keys disable --format' | 'keys enable --format' | 'db start --format' | 'db stop --format' | 'db status --format' | 'db url --format' | 'db psql --format' | 'db migrate --format') _tokenctl_offer table tsv json jsonl value ;;
-        'balance --config' | 'history --config' | 'show --config' | 'explain --config' | 'statement --config' | 'grant-bonus --config' | 'batch-import --reject-file' | 'batch-import --config' | 'reverse --config' | 'schema --config' | 'verify --config' | 'export -o' | 'export --output' | 'export --config' | 'health --config' | 'metrics --textfile' | 'metrics --config' | 'completion --config' | 'batches --config' | 'batches list --config' | 'batches show --config' | 'holds list --config' | 'holds release --config' | 'holds reconcile --config' | 'breaker list --config' | 'breaker reset --config' | 'cache stats --config' | 'cache clear --config' | 'keys list --config' | 'keys test --config' | 'keys disable --config' | 'keys enable --config' | 'db start --config' | 'db stop --config' | 'db status --config' | 'db url --config' | 'db psql --config' | 'db migrate --config') compopt -o default 2>/dev/null ;;
+        'balance --format' | 'explain --format' | 'show --format' | 'grant-bonus --format' | 'batch-import --format' | 'reverse --format' | 'verify --format' | 'completion --format' | 'schema --format' | 'batches show --format' | 'holds list --format' | 'holds release --format' | 'holds reconcile --format' | 'breaker list --format' | 'breaker reset --format' | 'cache stats --format' | 'cache clear --format' | 'config show --format' | 'config path --format' | 'config check --format' | 'config init --format' | 'db start --format' | 'db stop --format' | 'db status --format' | 'db url --format' | 'db psql --format' | 'db migrate --format' | 'keys list --format' | 'keys test --format' | 'keys disable --format' | 'keys enable --format') _tokenctl_offer table tsv json jsonl value ;;
+        'balance --config' | 'explain --config' | 'history --config' | 'show --config' | 'statement --config' | 'grant-bonus --config' | 'batch-import --reject-file' | 'batch-import --config' | 'reverse --config' | 'health --config' | 'verify --config' | 'export -o' | 'export --output' | 'export --config' | 'metrics --textfile' | 'metrics --config' | 'completion --config' | 'schema --config' | 'batches --config' | 'batches list --config' | 'batches show --config' | 'holds list --config' | 'holds release --config' | 'holds reconcile --config' | 'breaker list --config' | 'breaker reset --config' | 'cache stats --config' | 'cache clear --config' | 'config show --config' | 'config path --config' | 'config check --config' | 'config init --config' | 'db start --config' | 'db stop --config' | 'db status --config' | 'db url --config' | 'db psql --config' | 'db migrate --config' | 'keys list --config' | 'keys test --config' | 'keys disable --config' | 'keys enable --config') compopt -o default 2>/dev/null ;;
         'history --kind') _tokenctl_offer bonus purchase generation adjustment ;;
         'history --format' | 'batches --format' | 'batches list --format') _tokenctl_offer table tsv json jsonl csv ;;
         'statement --format') _tokenctl_offer md csv json html ;;
         'batch-import --format-in') _tokenctl_offer csv jsonl ;;
         'reverse --batch') _tokenctl_recent batch ;;
-        'verify --user' | 'export --user') _tokenctl_recent user ;;
-        'export --format') _tokenctl_offer hledger jsonl csv json ;;
         'health --check') front+=${cur%"${cur##*,}"} cur=${cur##*,}; _tokenctl_offer database schema breakers cache state keys jobs durability triggers functions privileges ;;
         'health --format') _tokenctl_offer table tsv json jsonl value text nagios ;;
+        'verify --user' | 'export --user') _tokenctl_recent user ;;
+        'export --format') _tokenctl_offer hledger jsonl csv json ;;
         'metrics --format') _tokenctl_offer table prometheus json openmetrics ;;
         'batches --state' | 'batches list --state') _tokenctl_offer checking abandoned running unfinished done reversed ;;
         *) return 0 ;;
@@ -142,17 +149,17 @@ _tokenctl_value() {
 # Offers a command's arguments.
 _tokenctl_argument() {
     case "$1 $2" in
-        ' 0') _tokenctl_offer balance history show explain statement grant-bonus batch-import reverse schema verify export health metrics completion batches holds breaker cache keys db ;;
+        ' 0') _tokenctl_offer balance explain history show statement grant-bonus batch-import reverse health verify export metrics completion schema help batches holds breaker cache config db keys ;;
         'balance '*) _tokenctl_recent user ;;
+        'explain 0') _tokenctl_recent user ;;
         'history 0') _tokenctl_recent user ;;
         'show 0') compopt -o nospace 2>/dev/null; _tokenctl_recent user : ;;
-        'explain 0') _tokenctl_recent user ;;
         'statement 0') _tokenctl_recent user ;;
         'grant-bonus 0') _tokenctl_recent user ;;
         'batch-import 0') compopt -o default 2>/dev/null ;;
         'reverse 0') compopt -o nospace 2>/dev/null; _tokenctl_recent user : ;;
-        'schema 0') _tokenctl_offer balance balances balances_row balances_summary batch batch_reversal batches batches_row batches_summary breakers breakers_reset breakers_reset_row breakers_reset_summary breakers_row breakers_summary cache_cleared cache_stats completion db_migrations db_migrations_row db_migrations_summary db_server db_status db_url explain export export_row export_summary generation grant grantfile_row health history history_row history_summary holds holds_row holds_summary import import_row import_summary key_tests key_tests_row key_tests_summary keys keys_row keys_summary metrics metrics_row metrics_summary problem reversal schemas schemas_row schemas_summary statement transaction verify ;;
         'completion 0') _tokenctl_offer bash zsh fish ;;
+        'schema 0') _tokenctl_offer balance balances balances_row balances_summary batch batch_reversal batches batches_row batches_summary breakers breakers_reset breakers_reset_row breakers_reset_summary breakers_row breakers_summary cache_cleared cache_stats completion config config_files config_files_row config_files_summary db_migrations db_migrations_row db_migrations_summary db_server db_status db_url explain export export_row export_summary generation grant grantfile_row health history history_row history_summary holds holds_row holds_summary import import_row import_summary key_tests key_tests_row key_tests_summary keys keys_row keys_summary metrics metrics_row metrics_summary problem reversal schemas schemas_row schemas_summary statement transaction verify ;;
         'batches 0') _tokenctl_offer list show ;;
         'batches show 0') _tokenctl_recent batch ;;
         'holds 0') _tokenctl_offer list release reconcile ;;
@@ -160,8 +167,10 @@ _tokenctl_argument() {
         'holds release 0') _tokenctl_recent user ;;
         'breaker 0') _tokenctl_offer list reset ;;
         'cache 0') _tokenctl_offer stats clear ;;
-        'keys 0') _tokenctl_offer list test disable enable ;;
+        'config 0') _tokenctl_offer show path check init ;;
+        'config init 0') compopt -o default 2>/dev/null ;;
         'db 0') _tokenctl_offer start stop status url psql migrate ;;
+        'keys 0') _tokenctl_offer list test disable enable ;;
         *) return 0 ;;
     esac
 }

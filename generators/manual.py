@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from generators import reference
 from generators.surface import Argument, Command, Option, by_option, surface
 from tokenctl import __version__
+from tokenctl.cli import topics
 
 #: Paragraphs of help that begin with this are lines to be kept as they are.
 _KEEP = "\b\n"
@@ -24,7 +24,8 @@ def pages() -> dict[str, str]:
 
 
 def _leaves(root: Command) -> int:
-    return sum(not command.commands for command in root.all())
+    """How many commands there are that have the shared options; `help` has none."""
+    return sum(not command.commands and command.name != "help" for command in root.all())
 
 
 def _root(root: Command) -> str:
@@ -37,9 +38,9 @@ def _root(root: Command) -> str:
             _section("COMMANDS", "", _rows(commands)),
             _section("OPTIONS", "", _options(root.options)),
             _section("EXAMPLES", "", _examples(root)),
-            _section("EXIT STATUS", "", _rows(reference.exit_codes())),
-            _section("ENVIRONMENT", "A variable that is empty is not set.", _rows(reference.ENVIRONMENT)),
-            _section("FILES", "All are for their user only (mode 0700, 0600).", _rows(reference.FILES)),
+            _section("EXIT STATUS", "", _rows(topics.exit_codes())),
+            _section("ENVIRONMENT", "A variable that is empty is not set.", _rows(topics.ENVIRONMENT)),
+            _section("FILES", "All are for their user only (mode 0700, 0600).", _rows(topics.FILES)),
             _see([f"tokenctl-{command.name}" for command in root.commands]),
         ]
     )  # fmt: skip
@@ -66,7 +67,7 @@ def _page(command: Command, shared: set[Option]) -> str:
     files = "The configuration is ~/.config/tokenctl/config.toml; all files are in tokenctl(1)."
     parts += [
         _section("COMMON OPTIONS", "", _options(common)),
-        _section("EXIT STATUS", "", _rows(reference.exit_codes(command.name))),
+        _section("EXIT STATUS", "", _rows(topics.exit_codes(command.name))),
         _section("ENVIRONMENT", environment),
         _section("FILES", files),
         _see(["tokenctl"]),  # which lists the others; a new command changes no page of another
@@ -135,7 +136,7 @@ def _lines(block: str) -> str:
     return "\n".join(roff(line) for line in block.splitlines())
 
 
-def _arguments(arguments: tuple[Argument, ...]) -> reference.Rows:
+def _arguments(arguments: tuple[Argument, ...]) -> topics.Rows:
     return [(argument.value.name, argument.help) for argument in arguments]
 
 
@@ -155,7 +156,7 @@ def _told(option: Option) -> str:
     return option.help if shown or not words else f"{option.help} One of {', '.join(words)}."
 
 
-def _rows(rows: reference.Rows) -> str:
+def _rows(rows: topics.Rows) -> str:
     return "".join(f".TP\n.B {roff(term)}\n{roff(meaning)}\n" for term, meaning in rows)
 
 

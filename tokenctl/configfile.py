@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tokenctl import address
-from tokenctl.errors import ConfigError
+from tokenctl.errors import CannotCreate, ConfigError
 
 _POSITIVE = "a whole number above zero"
 _SECONDS = "a number of seconds above zero"
@@ -17,28 +18,41 @@ _MODEL = "a model's name"
 _VERSION = "a version such as v1beta"
 _PROFILE = "a profile's name: letters, digits, _ and -"
 _DATABASE = "an address in quotes"
-_KEYS: dict[str, str] = {
-    "profile": _PROFILE,
-    "timeout": _SECONDS,
-    "reasons": "a list of reason codes",
-    "limits.grant": _POSITIVE,
-    "limits.batch_total": _POSITIVE,
-    "limits.import_rows": _POSITIVE,
-    "cache.ttl_s": "a number of seconds, 0 for none",
-    "completion.remember_ids": "true or false",
-    "health.expect_keys": "true or false",
-    "health.import_max_age_s": _SECONDS,
-    "rate_limits.*.limit": "a whole number, 0 for no limit",
-    "rate_limits.*.window_s": _SECONDS,
-    "log.file": "a text",
-    "gemini.keys_file": "a text",
-    "gemini.base_url": _ADDRESS,
-    "gemini.api_version": _VERSION,
-    "generate.model": _MODEL,
-    "log.level": "one of debug, info, warning, error",
-    "log.max_bytes": _POSITIVE,
-    "profiles.*.database": _DATABASE,
-    "profiles.*.protected": "true or false",
+
+
+class Key(NamedTuple):
+    """What a key wants, how it may look (its default, where it has one), and what it is for."""
+
+    wants: str
+    example: str
+    says: str
+
+
+#: By their names in the file; a * is a name of your own.
+KEYS: dict[str, Key] = {
+    "profile": Key(_PROFILE, '"prod"', "The profile that is used unless --profile or TOKENCTL_PROFILE names another."),
+    "timeout": Key(_SECONDS, "30", "Seconds that a command may take; of batch-import and the like, one step."),
+    "reasons": Key("a list of reason codes", '["goodwill", "mistake", "outage"]', "The only reasons that are taken."),
+    "profiles.*.database": Key(_DATABASE, '"service=tokens-prod"', "A libpq connection string; leave passwords out."),
+    "profiles.*.protected": Key("true or false", "true", "Severe steps need --confirm with the profile's name."),
+    "limits.grant": Key(_POSITIVE, "5000", "Tokens of one grant that need no more than a yes."),
+    "limits.batch_total": Key(_POSITIVE, "200000", "Tokens of one import that need no more than a yes."),
+    "limits.import_rows": Key(_POSITIVE, "50000000", "Rows of one import."),
+    "cache.ttl_s": Key("a number of seconds, 0 for none", "30", "How old a balance may be that is shown."),
+    "completion.remember_ids": Key("true or false", "false", "Whether a TAB completes ids that you had to do with."),
+    "health.expect_keys": Key("true or false", "false", "Whether Gemini's keys must be there."),
+    "health.import_max_age_s": Key(_SECONDS, "90000", "Within how many seconds an import must have finished."),
+    "rate_limits.*.limit": Key(
+        "a whole number, 0 for no limit", "600", "Runs of the command that * names, for each user."
+    ),
+    "rate_limits.*.window_s": Key(_SECONDS, "60", "The seconds in which they are counted."),
+    "log.file": Key("a text", '"/var/log/tokenctl.log"', "Where log lines go, as JSON; - is standard error."),
+    "log.level": Key("one of debug, info, warning, error", '"info"', "The least that is logged."),
+    "log.max_bytes": Key(_POSITIVE, "10000000", "How large the file may grow."),
+    "gemini.keys_file": Key("a text", '"/etc/tokenctl/gemini-keys.toml"', "Gemini's keys, in a file of mode 0600."),
+    "gemini.base_url": Key(_ADDRESS, '"https://generativelanguage.googleapis.com"', "Where Gemini is."),
+    "gemini.api_version": Key(_VERSION, '"v1beta"', "The version of its interface."),
+    "generate.model": Key(_MODEL, '"gemini-3-pro-image"', "The model that makes images."),
 }
 _LEVELS = ("debug", "info", "warning", "error")
 _REASON = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -84,8 +98,35 @@ def read(path: Path, *, required: bool) -> dict[str, Any]:
     ]
     if mistakes:
         heading = [f"{len(mistakes)} mistakes in the configuration"] if len(mistakes) > 1 else []
-        raise ConfigError("\n".join([*heading, *mistakes]), hint="CONTRIBUTING.md and the README list the keys")
+        raise ConfigError("\n".join([*heading, *mistakes]), hint="tokenctl config init - shows every key")
     return values
+
+
+def example() -> str:
+    """A file to begin with: every key with what it is for, and all of them commented out."""
+    lines = ["# The configuration of tokenctl. A line counts once its # is gone.", ""]
+    table = ""
+    for key, (_, value, says) in KEYS.items():
+        *tables, name = key.replace("rate_limits.*", "rate_limits.grant-bonus").replace("*", "prod").split(".")
+        if ".".join(tables) != table:
+            table = ".".join(tables)
+            lines += ["", f"#[{table}]"]
+        lines += [f"# {says}", f"#{name} = {value}"]
+    return "\n".join(lines) + "\n"
+
+
+def write_example(path: Path) -> None:
+    """Write it, for its user only; raises CannotCreate where a file is, or none can be made."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(example())
+    except FileExistsError as error:
+        raise CannotCreate(
+            f"{path} is there and is left as it is", hint="tokenctl config init - shows the example"
+        ) from error
+    except OSError as error:
+        raise CannotCreate(f"{path} cannot be made: {error.strerror}") from error
 
 
 def demand_name(profile: str, origin: str) -> None:
@@ -105,15 +146,15 @@ def _flatten(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
 def _judge(key: str, value: Any, values: dict[str, Any]) -> str | None:
     """Keep a good value; say what is wrong with a bad one."""
     pattern = re.sub(r"^(profiles|rate_limits)\.[^.]+", r"\1.*", key)
-    if value == {} and any(known.startswith(f"{pattern}.") for known in _KEYS):
+    if value == {} and any(known.startswith(f"{pattern}.") for known in KEYS):
         return None  # a section whose keys are all commented out
-    wanted = _KEYS.get(pattern)
-    if wanted is None:
+    if pattern not in KEYS:
         import difflib
 
-        near = difflib.get_close_matches(pattern, _KEYS, 1, 0.7)
+        near = difflib.get_close_matches(pattern, KEYS, 1, 0.7)
         told = f"unknown key '{key}'" if re.fullmatch(r"[\w.-]+", key) else "unknown key, which is no name"
         return told + (f"; did you mean '{near[0]}'?" if near else "")
+    wanted = KEYS[pattern].wants
     good = {
         **{what: isinstance(value, str) and bool(like.fullmatch(value)) for what, like in _PATTERNS.items()},
         "a text": isinstance(value, str) and value != "",

@@ -47,7 +47,12 @@ class TokenctlError(Exception):
     @property
     def title(self) -> str:
         """The kind of failure in a few words, the same for every instance."""
-        return (type(self).__doc__ or "Something went wrong").splitlines()[0]
+        return title(type(self))
+
+
+def title(kind: type[TokenctlError]) -> str:
+    """The first line of the class's docstring."""
+    return (kind.__doc__ or "Something went wrong").splitlines()[0]
 
 
 class Refused(TokenctlError):
@@ -290,3 +295,38 @@ class SchemaMismatch(ConfigError):
     """The database's schema does not fit this tokenctl"""
 
     code = "schema-mismatch"
+
+
+#: What each exit code tells cron and people to do. `health` has four of its own, which monitoring systems read.
+EXIT_CODES = {
+    0: "Done; also when the same key had done it before, when a list is empty, and after a dry run without a finding.",
+    1: "Refused by a rule of the ledger, or answered no. Running it again will not help.",
+    2: "The command line is wrong, or a confirmation is missing. Nothing was done.",
+    65: "The data is wrong: mend the file, or use another key.",
+    66: "The input cannot be read.",
+    67: "No such user.",
+    69: "No connection, or no answer. Later it may work.",
+    70: "A bug in tokenctl, or damaged data: tell somebody.",
+    73: "An output file cannot be made.",
+    74: "The output could not be written. When a change was committed before, the message says so and names it.",
+    75: "Not now: run the same command again. With its key it cannot count twice.",
+    77: "Not allowed for this role.",
+    78: "The configuration is wrong.",
+    130: "Ended by Ctrl-C.",
+    141: "The reader of the output has gone.",
+    143: "Ended by SIGTERM or SIGHUP.",
+}
+HEALTH_CODES = {0: "All is well.", 1: "A warning.", 2: "Something is critical.", 3: "It cannot be told."}
+
+
+def kinds() -> dict[int, list[type[TokenctlError]]]:
+    """Every kind of failure by the exit code that it ends with, those of `health` aside."""
+    found: dict[int, list[type[TokenctlError]]] = {}
+    for one in _below(TokenctlError):
+        if not one.code.startswith("health-"):
+            found.setdefault(one.exit_code, []).append(one)
+    return found
+
+
+def _below(kind: type[TokenctlError]) -> list[type[TokenctlError]]:
+    return [kind, *(found for child in kind.__subclasses__() for found in _below(child))]

@@ -13,13 +13,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tokenctl import address, configfile
 from tokenctl.errors import ConfigError, UsageError
-
-#: Variables that name a server to libpq; any of them means that one was configured.
-LIBPQ_VARIABLES = ("PGSERVICE", "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE")
+from tokenctl.sources import LIBPQ_VARIABLES, Settled, Sources, config_paths, gather
 
 DatabaseKind = Literal["url", "profile", "libpq", "embedded"]
 
@@ -100,6 +98,8 @@ class Settings:
     no_input: bool
     no_color: bool
     force_color: bool
+    #: How wide tables may be; None for as wide as the terminal.
+    columns: int | None
     #: The program through which long lists go on a terminal, or None for none.
     pager: str | None
     debug: bool
@@ -113,12 +113,20 @@ class Settings:
     remember_ids: bool
     health: Health
     gemini: Gemini
+    #: The configuration files that count, the strongest first.
+    config_paths: tuple[Path, ...]
     data_dir: Path
     state_dir: Path
     cache_dir: Path
-    origins: Mapping[str, str]
+    #: Every setting by its name, as `config show` tells it.
+    settled: Mapping[str, Settled]
     #: Secrets that came by the environment, so that no log line may hold them.
     secrets: tuple[str, ...] = field(repr=False, default=())
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Who gave each setting: flag, env:NAME, a file's path, or default."""
+        return {name: one.origin for name, one in self.settled.items()}
 
 
 #: What a command prints unless it says otherwise: the first on a terminal, the second elsewhere.
@@ -148,71 +156,46 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:@/-]{1,128}")
 
 def load(environ: Mapping[str, str], flags: Flags) -> Settings:
     """Build the settings; raises ConfigError (files, environment) or UsageError (flags)."""
-    env = {name: value for name, value in environ.items() if value}  # an empty variable is not set
-    for name, value in env.items():
-        if name.startswith("TOKENCTL_") and name != "TOKENCTL_DATABASE_URL" and address.secrets_of(value):
-            raise ConfigError(f"{name} holds a password", hint="TOKENCTL_DATABASE_URL is for a database's address")
-    origins: dict[str, str] = {}
-    values: dict[str, Any] = {}
-    for path in reversed(config_paths(env, flags.config)):  # the first path wins, so it comes last
-        for key, value in configfile.read(path, required=bool(flags.config or env.get("TOKENCTL_CONFIG"))).items():
-            values[key], origins[key] = value, str(path)
-
-    profile, profile_origin = _first(
-        flags.profile, "flag", env, "TOKENCTL_PROFILE", values, "profile", origins, "default"
-    )
-    data_dir = _xdg(env, "XDG_DATA_HOME", ".local/share") / "tokenctl"
-    configfile.demand_name(profile, profile_origin)
-    database, profile = _database(env, profile, profile_origin, values, origins)
-    database = replace(database, identity=_identity(env, database, data_dir))
-    timeout, timeout_origin = _timeout(env, flags, values, origins)
-    form, form_origin = _format(env, flags)
-    request_id = flags.request_id or env.get("TOKENCTL_REQUEST_ID")
-    if request_id and not _REQUEST_ID.fullmatch(request_id):
-        wrong, where = (UsageError, "flag") if flags.request_id else (ConfigError, "env:TOKENCTL_REQUEST_ID")
-        raise wrong(f"a request id ({where}) has 1 to 128 of the characters A-Z a-z 0-9 . _ : @ / -")
-    origins |= {
-        "profile": profile_origin,
-        "database": database.origin,
-        "timeout": timeout_origin,
-        "format": form_origin,
-    }
-    reasons = values.get("reasons")
-    defaults = Limits()
+    sources = gather(environ, flags.config)
+    first = sources.first
+    profile = first("profile", flag=flags.profile, variables=("TOKENCTL_PROFILE",), default="default")
+    configfile.demand_name(profile, sources.settled["profile"].origin)
+    data_dir = sources.directory("data_dir", (), "XDG_DATA_HOME", ".local/share")
+    database, profile = _database(sources, profile)
+    database = replace(database, identity=_identity(sources.env, database, data_dir))
+    no_color, force_color = _colors(sources, flags)
+    reasons = first("reasons")
     return Settings(
         profile=profile,
-        protected=_protected(profile, values),
+        protected=_protected(sources, profile),
         database=database,
-        limits=Limits(
-            grant=values.get("limits.grant", defaults.grant),
-            batch_total=values.get("limits.batch_total", defaults.batch_total),
-            import_rows=values.get("limits.import_rows", defaults.import_rows),
-        ),
+        limits=_limits(sources),
         reasons=None if reasons is None else frozenset(reasons),
-        timeout_s=timeout,
-        format=form,
-        quiet=flags.quiet or _truth(env, "TOKENCTL_QUIET"),
-        no_input=flags.no_input or _truth(env, "TOKENCTL_NO_INPUT"),
-        no_color=flags.no_color or "NO_COLOR" in env or env.get("TERM") == "dumb",
-        force_color=_force_color(env),
-        pager=_pager(env),
-        debug=_truth(env, "TOKENCTL_DEBUG"),
-        claimed_by=_claimed_by(env),
-        request_id=request_id,
+        timeout_s=_timeout(sources, flags),
+        format=_format(sources, flags),
+        quiet=sources.switch("quiet", flag=flags.quiet, variable="TOKENCTL_QUIET"),
+        no_input=sources.switch("no_input", flag=flags.no_input, variable="TOKENCTL_NO_INPUT"),
+        no_color=no_color,
+        force_color=force_color,
+        columns=first("columns", variables=("COLUMNS",), read=_columns),
+        pager=_pager(sources),
+        debug=sources.switch("debug", variable="TOKENCTL_DEBUG"),
+        claimed_by=_claimed_by(sources),
+        request_id=_request_id(sources, flags),
         verbose=flags.verbose,
         ignore_breaker=flags.ignore_breaker,
-        log=_log(env, values),
-        cache_ttl_s=float(values.get("cache.ttl_s", 30)),
-        remember_ids=values.get("completion.remember_ids", False),
-        health=Health(values.get("health.expect_keys", False), values.get("health.import_max_age_s")),
-        gemini=_gemini(env, values),
-        rate_limits=_rate_limits(values),
+        log=_log(sources),
+        cache_ttl_s=float(first("cache.ttl_s", default=30)),
+        remember_ids=first("completion.remember_ids", default=False),
+        health=Health(first("health.expect_keys", default=False), first("health.import_max_age_s")),
+        gemini=_gemini(sources),
+        rate_limits=_rate_limits(sources),
+        config_paths=tuple(config_paths(sources.env, flags.config)),
         data_dir=data_dir,
-        state_dir=_own_dir(env, ("STATE_DIRECTORY",)) or _xdg(env, "XDG_STATE_HOME", ".local/state") / "tokenctl",
-        cache_dir=_own_dir(env, ("TOKENCTL_CACHE_DIR", "CACHE_DIRECTORY"))
-        or _xdg(env, "XDG_CACHE_HOME", ".cache") / "tokenctl",
-        origins=origins,
-        secrets=tuple(env[name] for name in ("PGPASSWORD", "GEMINI_API_KEY") if name in env),
+        state_dir=sources.directory("state_dir", ("STATE_DIRECTORY",), "XDG_STATE_HOME", ".local/state"),
+        cache_dir=sources.directory("cache_dir", ("TOKENCTL_CACHE_DIR", "CACHE_DIRECTORY"), "XDG_CACHE_HOME", ".cache"),
+        settled=sources.settled,
+        secrets=tuple(sources.env[name] for name in ("PGPASSWORD", "GEMINI_API_KEY") if name in sources.env),
     )
 
 
@@ -225,55 +208,31 @@ def check_reason(reason: str, settings: Settings) -> None:
         )
 
 
-def config_paths(env: Mapping[str, str], explicit: str | None) -> list[Path]:
-    """The configuration files that count, the strongest first."""
-    chosen = explicit or env.get("TOKENCTL_CONFIG")
-    if chosen:
-        return [Path(chosen)]
-    system = env.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")
-    homes = [_xdg(env, "XDG_CONFIG_HOME", ".config"), *(Path(d) for d in system if d.startswith("/"))]
-    return [home / "tokenctl" / "config.toml" for home in homes]
-
-
-def _first(  # noqa: PLR0917 — a private lookup in four places
-    flag: str | None,
-    flag_origin: str,
-    env: Mapping[str, str],
-    variable: str,
-    values: Mapping[str, Any],
-    key: str,
-    origins: Mapping[str, str],
-    default: str | None,
-) -> tuple[Any, str]:
-    if flag is not None:
-        return flag, flag_origin
-    if variable in env:
-        return env[variable], f"env:{variable}"
-    if key in values:
-        return values[key], origins[key]
-    return default, "default"
-
-
-def _database(
-    env: Mapping[str, str],
-    profile: str,
-    profile_origin: str,
-    values: Mapping[str, Any],
-    origins: Mapping[str, str],
-) -> tuple[Database, str]:
-    key = f"profiles.{profile}.database"
-    if profile_origin != "flag" and "TOKENCTL_DATABASE_URL" in env:
-        return Database("url", "env:TOKENCTL_DATABASE_URL", env["TOKENCTL_DATABASE_URL"]), "env"
-    if key in values:
-        return Database("profile", origins[key], values[key]), profile
-    if profile_origin != "default" and profile != "default":
-        known = sorted({name.split(".")[1] for name in values if name.startswith("profiles.")})
+def _database(sources: Sources, profile: str) -> tuple[Database, str]:
+    """The database and the profile that it is shown as."""
+    key, chosen = f"profiles.{profile}.database", sources.settled["profile"].origin
+    if chosen != "flag" and "TOKENCTL_DATABASE_URL" in sources.env:
+        sources.settle("profile", "env", "env:TOKENCTL_DATABASE_URL")
+        return _settled(
+            sources, Database("url", "env:TOKENCTL_DATABASE_URL", sources.env["TOKENCTL_DATABASE_URL"])
+        ), "env"
+    if key in sources.values:
+        return _settled(sources, Database("profile", sources.files[key], sources.values[key])), profile
+    if chosen != "default" and profile != "default":
+        known = sorted({name.split(".")[1] for name in sources.values if name.startswith("profiles.")})
         hint = f"known profiles: {', '.join(known)}" if known else "no profile is configured"
-        raise ConfigError(f"profile '{profile}' ({profile_origin}) names no database", hint=hint)
-    for variable in LIBPQ_VARIABLES:
-        if variable in env:
-            return Database("libpq", f"env:{variable}"), profile
-    return Database("embedded", "default"), profile
+        raise ConfigError(f"profile '{profile}' ({chosen}) names no database", hint=hint)
+    named = [variable for variable in LIBPQ_VARIABLES if variable in sources.env]
+    return _settled(
+        sources, Database("libpq", f"env:{named[0]}") if named else Database("embedded", "default")
+    ), profile
+
+
+def _settled(sources: Sources, database: Database) -> Database:
+    """Keep where it is for people to see: its address without secrets, or whose it is."""
+    shown = address.without_secrets(database.conninfo) if database.conninfo else database.kind
+    sources.settle("database", shown or "an address that holds a secret", database.origin)
+    return database
 
 
 def _identity(env: Mapping[str, str], database: Database, data_dir: Path) -> str:
@@ -284,92 +243,122 @@ def _identity(env: Mapping[str, str], database: Database, data_dir: Path) -> str
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def _protected(profile: str, values: Mapping[str, Any]) -> bool:
-    if profile == "env":  # the URL may be any of them, so the strictest holds
-        return any(values[key] for key in values if key.startswith("profiles.") and key.endswith(".protected"))
-    return bool(values.get(f"profiles.{profile}.protected", False))
+def _protected(sources: Sources, profile: str) -> bool:
+    """Whether the profile is protected; a URL may be any of them, so the strictest holds."""
+    keys = [key for key in sources.values if key.startswith("profiles.") and key.endswith(".protected")]
+    keys = keys if profile == "env" else [key for key in keys if key == f"profiles.{profile}.protected"]
+    strict = [key for key in keys if sources.values[key]] or keys
+    protected = bool(strict) and bool(sources.values[strict[0]])
+    sources.settle("protected", protected, sources.files[strict[0]] if strict else "default")
+    return protected
 
 
-def _timeout(
-    env: Mapping[str, str], flags: Flags, values: Mapping[str, Any], origins: Mapping[str, str]
-) -> tuple[float | None, str]:
-    if flags.timeout_s is not None:
-        return flags.timeout_s, "flag"
-    text = env.get("TOKENCTL_TIMEOUT")
-    if text is not None:
+def _timeout(sources: Sources, flags: Flags) -> float | None:
+    def read(text: str, origin: str) -> float:
         if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text) or float(text) <= 0:
-            raise ConfigError(f"TOKENCTL_TIMEOUT: {address.told(text)} is not a number of seconds above zero")
-        return float(text), "env:TOKENCTL_TIMEOUT"
-    if "timeout" in values:
-        return float(values["timeout"]), origins["timeout"]
-    return None, "default"
+            name = origin.removeprefix("env:")
+            raise ConfigError(f"{name}: {address.told(text)} is not a number of seconds above zero")
+        return float(text)
+
+    timeout = sources.first("timeout", flag=flags.timeout_s, variables=("TOKENCTL_TIMEOUT",), read=read)
+    return None if timeout is None else float(timeout)
 
 
-def _format(env: Mapping[str, str], flags: Flags) -> tuple[str | None, str]:
-    form, origin = _first(flags.format, "flag", env, "TOKENCTL_FORMAT", {}, "format", {}, None)
-    if form is None or form in flags.formats:
-        return form, origin
-    if origin != "flag" and form in FORMATS:
-        return None, "default"  # a wish for every command; one that lacks the format prints as it would without
-    wrong = UsageError if origin == "flag" else ConfigError
-    raise wrong(
-        f"{address.told(form)} ({origin}) is not a format of this command", hint=f"one of {', '.join(flags.formats)}"
+def _format(sources: Sources, flags: Flags) -> str | None:
+    form: str | None = flags.format or sources.env.get("TOKENCTL_FORMAT")
+    origin = "flag" if flags.format else "env:TOKENCTL_FORMAT" if form else "default"
+    if form is not None and form not in flags.formats:
+        if origin == "flag" or form not in FORMATS:
+            wrong = UsageError if origin == "flag" else ConfigError
+            raise wrong(
+                f"{address.told(form)} ({origin}) is not a format of this command",
+                hint=f"one of {', '.join(flags.formats)}",
+            )
+        form, origin = None, "default"  # a wish for every command; one that lacks it prints as it would without
+    sources.settle("format", form, origin)
+    return form
+
+
+def _request_id(sources: Sources, flags: Flags) -> str | None:
+    request_id = flags.request_id or sources.env.get("TOKENCTL_REQUEST_ID")
+    if request_id and not _REQUEST_ID.fullmatch(request_id):
+        wrong, where = (UsageError, "flag") if flags.request_id else (ConfigError, "env:TOKENCTL_REQUEST_ID")
+        raise wrong(f"a request id ({where}) has 1 to 128 of the characters A-Z a-z 0-9 . _ : @ / -")
+    return request_id
+
+
+def _limits(sources: Sources) -> Limits:
+    default = Limits()
+    return Limits(
+        grant=sources.first("limits.grant", default=default.grant),
+        batch_total=sources.first("limits.batch_total", default=default.batch_total),
+        import_rows=sources.first("limits.import_rows", default=default.import_rows),
     )
 
 
-def _gemini(env: Mapping[str, str], values: Mapping[str, Any]) -> Gemini:
-    default, keys_file = Gemini(), env.get("GEMINI_API_KEYS_FILE", values.get("gemini.keys_file"))
+def _gemini(sources: Sources) -> Gemini:
+    default = Gemini()
+    keys_file = sources.first("gemini.keys_file", variables=("GEMINI_API_KEYS_FILE",))
+    key = sources.env.get("GEMINI_API_KEY")
+    sources.settle("gemini.key", "set" if key else None, "env:GEMINI_API_KEY" if key else "default")
     return Gemini(
         keys_file=Path(keys_file) if keys_file else None,
-        key=env.get("GEMINI_API_KEY"),
-        base_url=values.get("gemini.base_url", default.base_url),
-        api_version=values.get("gemini.api_version", default.api_version),
-        model=values.get("generate.model", default.model),
+        key=key,
+        base_url=sources.first("gemini.base_url", default=default.base_url),
+        api_version=sources.first("gemini.api_version", default=default.api_version),
+        model=sources.first("generate.model", default=default.model),
     )
 
 
-def _log(env: Mapping[str, str], values: Mapping[str, Any]) -> Log:
+def _log(sources: Sources) -> Log:
     default = Log()
     return Log(
-        file=env.get("TOKENCTL_LOG_FILE", values.get("log.file")),
-        level=values.get("log.level", default.level),
-        max_bytes=values.get("log.max_bytes", default.max_bytes),
+        file=sources.first("log.file", variables=("TOKENCTL_LOG_FILE",)),
+        level=sources.first("log.level", default=default.level),
+        max_bytes=sources.first("log.max_bytes", default=default.max_bytes),
     )
 
 
-def _rate_limits(values: Mapping[str, Any]) -> dict[str, RateLimit]:
-    limits = dict(RATE_LIMITS)
-    for key, value in values.items():
-        section, _, rest = key.partition(".")
-        command, _, name = rest.rpartition(".")
-        if section == "rate_limits":
-            limits[command] = replace(limits.get(command, RateLimit(0, 60.0)), **{name: value})
+def _rate_limits(sources: Sources) -> dict[str, RateLimit]:
+    configured = [key.split(".")[1] for key in sources.values if key.startswith("rate_limits.")]
+    limits = {}
+    for command in dict.fromkeys([*RATE_LIMITS, *configured]):
+        default = RATE_LIMITS.get(command, RateLimit(0, 60.0))
+        limits[command] = RateLimit(
+            sources.first(f"rate_limits.{command}.limit", default=default.limit),
+            sources.first(f"rate_limits.{command}.window_s", default=default.window_s),
+        )
     return limits
 
 
-def _own_dir(env: Mapping[str, str], variables: tuple[str, ...]) -> Path | None:
-    """A directory of ours that somebody named; systemd may name several, joined by colons."""
-    named = [env[variable].split(":")[0] for variable in variables if env.get(variable, "").startswith("/")]
-    return Path(named[0]) if named else None
+def _colors(sources: Sources, flags: Flags) -> tuple[bool, bool]:
+    """Whether there may be no colours, and whether there must be some where no terminal is."""
+    env = sources.env
+    forced = [name for name in ("CLICOLOR_FORCE", "FORCE_COLOR") if env.get(name, "0") != "0"]
+    unwanted = [name for name, value in (("CLICOLOR", "0"), ("TERM", "dumb")) if env.get(name) == value]
+    if flags.no_color or "NO_COLOR" in env or env.get("TERM") == "dumb" or (unwanted and not forced):
+        origin = "flag" if flags.no_color else f"env:{'NO_COLOR' if 'NO_COLOR' in env else unwanted[-1]}"
+        sources.settle("color", "never", origin)
+        return True, bool(forced)
+    sources.settle("color", "always" if forced else "auto", f"env:{forced[0]}" if forced else "default")
+    return False, bool(forced)
 
 
-def _truth(env: Mapping[str, str], variable: str) -> bool:
-    return env.get(variable, "0").lower() not in ("0", "false", "no", "off")
+def _columns(text: str, _origin: str) -> int | None:
+    """How wide a table may be; a text that is no width counts for nothing, as everywhere."""
+    return int(text) if re.fullmatch("[1-9][0-9]{0,3}", text) else None
 
 
-def _force_color(env: Mapping[str, str]) -> bool:
-    return any(env.get(name, "0") != "0" for name in ("FORCE_COLOR", "CLICOLOR_FORCE"))
-
-
-def _pager(env: Mapping[str, str]) -> str | None:
+def _pager(sources: Sources) -> str | None:
     """TOKENCTL_PAGER, else PAGER, else less; none for `cat`, and on a terminal that cannot move its cursor."""
-    chosen = env.get("TOKENCTL_PAGER") or env.get("PAGER") or "less"
-    return None if chosen.strip() == "cat" or env.get("TERM", "dumb") == "dumb" else chosen
+    chosen: str = sources.first("pager", variables=("TOKENCTL_PAGER", "PAGER"), default="less")
+    return None if chosen.strip() == "cat" or sources.env.get("TERM", "dumb") == "dumb" else chosen
 
 
-def _claimed_by(env: Mapping[str, str]) -> str:
+def _claimed_by(sources: Sources) -> str:
     """Who the operating system says this is: a claim, kept beside the database's own role."""
-    name = env.get("TOKENCTL_OPERATOR")
+    name = sources.env.get("TOKENCTL_OPERATOR")
+    origin = "env:TOKENCTL_OPERATOR" if name else "default"
     if not name:
         import pwd  # only here: most of its cost is a lookup
 
@@ -378,13 +367,6 @@ def _claimed_by(env: Mapping[str, str]) -> str:
         except KeyError:
             name = f"uid{os.getuid()}"
     claim = f"{name}@{os.uname().nodename}"
-    return "".join(c if c.isprintable() else "?" for c in claim)[:128]
-
-
-def _xdg(env: Mapping[str, str], variable: str, below_home: str) -> Path:
-    chosen = env.get(variable, "")
-    if chosen.startswith("/"):  # the XDG rules say that a relative path is to be ignored
-        return Path(chosen)
-    home = Path(env.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111 — asks the user database when HOME is unset
-    # A user without a home, as in some containers, is told so where a folder is made.
-    return (home if home.is_absolute() else Path("/nonexistent")) / below_home
+    claim = "".join(c if c.isprintable() else "?" for c in claim)[:128]
+    sources.settle("operator", claim, origin)
+    return claim

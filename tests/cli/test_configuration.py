@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.cli.running import NOWHERE, Cli, CommandLine, run
+from tests.cli.running import NOWHERE, Cli, CommandLine, run, terminal
+from tokenctl import configfile
 
 GRANT = ("grant-bonus", "u1", "--new-user", "--amount", "500", "--reason", "goodwill")
 
@@ -201,3 +203,136 @@ def test_cron_s_empty_environment_is_enough(cli: Cli) -> None:
     bare = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2])}
     got = run("balance", "u1", "--format", "value", env={**bare, "TOKENCTL_DATABASE_URL": cli.db.conninfo()})
     assert (got.code, got.out, got.err) == (0, b"1500\n", "")
+
+
+def test_each_setting_is_shown_with_who_gave_it(offline: CommandLine, config: Path, home: Path) -> None:
+    system = home / "etc" / "tokenctl" / "config.toml"
+    system.parent.mkdir(parents=True)
+    system.write_text("timeout = 7\n[limits]\ngrant = 70\nbatch_total = 700\n")
+    config.write_text("[limits]\ngrant = 50\n")
+    shown = offline("config", "show", "--json").json["data"]
+    assert shown["limits.grant"] == {"value": 50, "origin": str(config)}
+    assert shown["limits.batch_total"] == {"value": 700, "origin": str(system)}
+    assert shown["limits.import_rows"] == {"value": 50_000_000, "origin": "default"}
+    assert shown["timeout"] == {"value": 7.0, "origin": str(system)}
+    assert shown["profile"] == {"value": "env", "origin": "env:TOKENCTL_DATABASE_URL"}
+    offline.patch.setenv("TOKENCTL_TIMEOUT", "9")
+    assert offline("config", "show", "--json").json["data"]["timeout"] == {
+        "value": 9.0,
+        "origin": "env:TOKENCTL_TIMEOUT",
+    }
+    flag = offline("config", "show", "--json", "--timeout", "3").json["data"]
+    assert (flag["timeout"], flag["format"]) == ({"value": 3.0, "origin": "flag"}, {"value": "json", "origin": "flag"})
+    assert ["limits.grant", "50", str(config)] in offline("config", "show").lines
+
+
+def test_every_key_of_the_file_is_shown(offline: CommandLine, config: Path) -> None:
+    config.write_text(re.sub("(?m)^#(?=[\\w\\[])", "", configfile.example()))
+    shown = offline("config", "show", "--json", "--profile", "prod").json["data"]
+    keys = {key.replace("*", "grant-bonus") for key in configfile.KEYS if not key.startswith("profiles.")}
+    assert keys <= set(shown)
+    assert {shown[key]["origin"] for key in keys if key != "profile"} == {str(config)}
+    assert (shown["database"]["value"], shown["protected"]["value"]) == ("service=tokens-prod", True)
+
+
+def test_no_secret_is_shown(offline: CommandLine) -> None:
+    secrets = {
+        "TOKENCTL_DATABASE_URL": "postgresql://u:CANARY-1@127.0.0.1/x?sslpassword=CANARY-2",
+        "PGPASSWORD": "CANARY-3",
+        "GEMINI_API_KEY": "CANARY-4",
+    }
+    for name, value in secrets.items():
+        offline.patch.setenv(name, value)
+    for form in ("json", "table", "tsv"):
+        got = offline("config", "show", "--format", form)
+        assert got.code == 0
+        assert "CANARY" not in got.text + got.err
+        assert "127.0.0.1" in got.text
+    assert offline("config", "show", "--json").json["data"]["gemini.key"] == {
+        "value": "set",
+        "origin": "env:GEMINI_API_KEY",
+    }
+
+
+def test_the_paths_are_those_that_are_read(offline: CommandLine, config: Path, home: Path) -> None:
+    config.write_text("")
+    system = home / "etc" / "tokenctl" / "config.toml"
+    assert offline("config", "path").lines == [[str(config), "read"], [str(system), "not there"]]
+    assert offline("config", "path", "--format", "value").text == f"{config}\n"
+    offline.patch.setenv("TOKENCTL_CONFIG", str(config))
+    assert offline("config", "path").lines == [[str(config), "read"]]
+
+
+def test_check_tells_mistakes_with_their_line(offline: CommandLine, home: Path) -> None:
+    assert "there is no file" in offline("config", "check").err
+    file = home / "c.toml"
+    file.write_text("timout = 3\n")
+    got = offline("config", "check", "--config", "c.toml")
+    assert (got.code, got.err.startswith("tokenctl: c.toml:1: unknown key 'timout'")) == (78, True)
+    file.write_text("timeout = 3\n")
+    got = offline("config", "check", "--config", "c.toml")
+    assert (got.code, got.lines) == (0, [["c.toml", "read"]])
+
+
+def test_init_writes_an_example_and_never_over_a_file(offline: CommandLine, config: Path) -> None:
+    config.unlink()
+    config.parent.rmdir()
+    got = offline("config", "init")
+    assert (got.code, got.lines) == (0, [[str(config), "read"]])
+    assert config.read_text() == configfile.example() == offline("config", "init", "-").text
+    assert (config.stat().st_mode & 0o777, config.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert offline("config", "check").code == 0
+    config.write_text("timeout = 3\n")
+    got = offline("config", "init")
+    assert (got.code, config.read_text()) == (73, "timeout = 3\n")
+    assert offline("config", "init", "other.toml").code == 0
+    assert offline("config", "init", str(config / "below.toml")).code == 73
+
+
+def test_the_example_shows_the_defaults(offline: CommandLine, config: Path) -> None:
+    before = offline("config", "show", "--json").json["data"]
+    config.write_text(re.sub(r"(?m)^#(?=(?!database|protected|profile|reasons)[\w\[])", "", configfile.example()))
+    after = offline("config", "show", "--json").json["data"]
+    own = {"timeout", "health.import_max_age_s", "log.file", "gemini.keys_file"}  # without a default
+    assert {key for key in after if after[key]["value"] != before[key]["value"]} == own
+
+
+def test_a_name_that_is_nearly_a_variable_s_is_refused(offline: CommandLine) -> None:
+    offline.patch.setenv("TOKENCTL_DATABSE_URL", "postgresql://h/x")
+    got = offline("balance", "u1")
+    assert got.code == 78
+    assert "there is no variable TOKENCTL_DATABSE_URL; did you mean TOKENCTL_DATABASE_URL?" in got.err
+    offline.patch.delenv("TOKENCTL_DATABSE_URL")
+    offline.patch.setenv("TOKENCTL_OF_SOMEBODY_ELSE", "x")
+    assert offline("balance", "u1").code == 69
+
+
+def test_a_protected_profile_s_schema_wants_its_name(cli: Cli, config: Path) -> None:
+    cli.login("postgres")
+    config.write_text('[profiles.a]\ndatabase = "service=none"\nprotected = true\n')
+    connection = cli.db.connect("postgres")
+    spoil = "UPDATE tokenctl.schema_functions SET checksum = 'older'"
+    pending = "SELECT count(*) FROM tokenctl.schema_functions WHERE checksum = 'older'"
+    connection.execute(spoil)
+    got = cli("db", "migrate")
+    assert (got.code, "add --confirm env" in got.err) == (2, True)
+    assert cli("db", "migrate", "--confirm", "prod").code == 2
+    assert cli.db.rows(pending) != [(0,)]
+    with terminal("db", "migrate") as asked:
+        seen = asked.wait_for("type the profile's name (env): ")
+        assert "\x1b[1;31m▸ env" in seen
+        asked.type("dev\n")
+        assert asked.end().code == 2
+    assert cli.db.rows(pending) != [(0,)]
+    with terminal("db", "migrate") as asked:
+        asked.wait_for("(env): ")
+        asked.type("env\n")
+        assert asked.end().code == 0
+    assert cli.db.rows(pending) == [(0,)]
+    connection.execute(spoil)
+    assert cli("db", "migrate", "--dry-run").code == 0
+    assert cli("db", "migrate", "--confirm", "env").code == 0
+    assert cli.db.rows(pending) == [(0,)]
+    config.unlink()
+    assert cli("db", "migrate", "--confirm", "prod").code == 2
+    assert cli("db", "migrate").code == 0

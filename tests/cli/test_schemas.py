@@ -68,6 +68,10 @@ class Printed:
 
 
 BOTH = ("json", "jsonl")
+LOOKS = (
+    "keys list", "cache stats", "cache clear", "db status", "db url", "schema", "config show", "config path",
+    "completion bash",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -122,18 +126,13 @@ def test_every_output_fits_the_schema_that_it_names(printed: Printed, cli: Cli, 
     printed("holds reconcile --dry-run", forms=BOTH)
     printed(f"holds release u1 {ID} --reason stuck --yes")
     printed("health --deep", code=1, forms=BOTH)
-    printed("keys list", forms=BOTH)
     printed("keys test", code=1, forms=BOTH)
-    printed("cache stats", forms=BOTH)
-    printed("cache clear", forms=BOTH)
-    printed("db status", forms=BOTH)
-    printed("db url", forms=BOTH)
+    for line in LOOKS:
+        printed(line, forms=BOTH)
     cli.db.connect("postgres").execute("UPDATE tokenctl.schema_functions SET checksum = 'older'")
     printed("db migrate --dry-run", forms=BOTH)
     printed("db migrate")
     printed("metrics")
-    printed("schema", forms=BOTH)
-    printed("completion bash", forms=BOTH)
     printed("verify --seal --deep", forms=BOTH)
     cli.patch.setenv("TOKENCTL_DATABASE_URL", NOWHERE)
     for form in BOTH:

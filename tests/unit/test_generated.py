@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import generators
-from generators import manual, reference
+from generators import manual
 from generators.surface import Value, surface, value_options
 from tests import require
 
@@ -52,21 +52,6 @@ def test_man_has_no_complaint(page: Path) -> None:
 
 def test_text_that_roff_would_obey_is_kept_as_text() -> None:
     assert manual.roff(".TH 'a' \\n -x \"~^`…") == r"\&.TH \(aqa\(aq \en \-x \(dq\(ti\(ha\(ga\[u2026]"
-
-
-def test_an_exit_code_without_a_meaning_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(reference.NEXT, 75)
-    with pytest.raises(ValueError, match=r"without a meaning: \[75\]"):
-        reference.exit_codes()
-
-
-def test_every_variable_that_settings_read_is_told() -> None:
-    source = (generators.ROOT / "tokenctl/settings.py").read_text() + (
-        generators.ROOT / "tokenctl/cli/main.py"
-    ).read_text()
-    read = set(re.findall(r'"((?:TOKENCTL|GEMINI|PG|XDG|NO_COLOR|FORCE|CLICOLOR|PAGER)[A-Z_]*)"', source))
-    told = {name for names, _ in reference.ENVIRONMENT for name in names.split(", ")}
-    assert read - told - {"PGPASSWORD", "PG", "TOKENCTL_"} == set()
 
 
 def test_what_each_value_is() -> None:

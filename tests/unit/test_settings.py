@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tokenctl.errors import ConfigError, UsageError
-from tokenctl.settings import LIBPQ_VARIABLES, Database, Flags, check_reason, config_paths, load
+from tokenctl.settings import Database, Flags, check_reason, load
+from tokenctl.sources import LIBPQ_VARIABLES, config_paths
 
 
 def write(folder: Path, text: str) -> dict[str, str]:

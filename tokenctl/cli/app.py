@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -13,11 +14,13 @@ from tokenctl.cli import (
     breaker,
     cache,
     completion,
+    config,
     db,
     explain,
     export,
     grant_bonus,
     health,
+    help_command,
     history,
     holds,
     keys,
@@ -46,6 +49,7 @@ app = typer.Typer(
     tokenctl batch-import november.csv --dry-run
     tokenctl reverse u_42:17 --reason mistake
     """,
+    epilog="tokenctl help TOPIC tells of exit-codes, environment, formats, cron and files.",
 )
 
 
@@ -54,27 +58,24 @@ def _root(version: Annotated[bool, typer.Option("--version", "-V", help="Print t
     assert not version  # noqa: S101 — StrictGroup answers it
 
 
-for module in (
-    balance,
-    history,
-    show,
-    explain,
-    statement,
-    grant_bonus,
-    batch_import,
-    batches,
-    reverse,
-    schema,
-    holds,
-    verify,
-    export,
-    health,
-    metrics,
-    breaker,
-    cache,
-    keys,
-    db,
-    completion,
-    schema,
-):
-    module.register(app)
+#: The commands as `--help` lists them.
+SECTIONS: dict[str, tuple[ModuleType, ...]] = {
+    "See what is": (balance, explain, history, show, statement),
+    "Change the ledger": (grant_bonus, batch_import, batches, reverse, holds),
+    "Watch and prove": (health, verify, export, metrics, breaker, cache),
+    "Set up": (config, db, keys, completion, schema, help_command),
+}
+
+
+def _assemble() -> None:
+    for section, modules in SECTIONS.items():
+        commands, groups = len(app.registered_commands), len(app.registered_groups)
+        for module in modules:
+            module.register(app)
+        for command in app.registered_commands[commands:]:
+            command.rich_help_panel = section
+        for group in app.registered_groups[groups:]:
+            group.rich_help_panel = section
+
+
+_assemble()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -69,6 +70,24 @@ class StrictCommand(TyperCommand):
             raise UsageError("an argument is empty (an unset variable?)")
         return super().parse_args(ctx, args)
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """What the first line says: [OPTIONS] and the arguments, without typer's braces around each."""
+        arguments = [param for param in self.get_params(ctx) if param.param_type_name == "argument"]
+        return ["[OPTIONS]", *(_name(one) if one.required else f"[{_name(one)}]" for one in arguments)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Arguments, the command's own options, and below them those that every command has."""
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": [], "Options of every command": []}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is None:
+                continue
+            if param.param_type_name == "argument":
+                sections["Arguments"].append((_name(param), record[1]))
+            else:
+                sections["Options of every command" if param.name in (*COMMON, "help") else "Options"].append(record)
+        _write(formatter, sections)
+
 
 class StrictGroup(TyperGroup):
     """The root: commands in the order in which they were added; alone it shows its help."""
@@ -89,6 +108,36 @@ class StrictGroup(TyperGroup):
     def list_commands(self, _ctx: Any) -> list[str]:
         """The commands as `--help` lists them."""
         return list(self.commands)
+
+    def format_commands(self, _ctx: Any, formatter: Any) -> None:
+        """The commands in the sections that they were put into, each with the beginning of its help."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        room = formatter.width - 6 - max(map(len, self.commands))
+        for name, one in self.commands.items():
+            section = getattr(one, "rich_help_panel", None) or "Commands"
+            sections.setdefault(section, []).append((name, _beginning(one, room)))
+        _write(formatter, sections)
+
+
+def _name(argument: Any) -> str:
+    """An argument as the usage and its own line call it: USER…, FILE."""
+    name = (argument.metavar or argument.name.upper()).replace("[", "").replace("]", "")
+    return f"{{{name}}}" if " | " in name else name
+
+
+def _beginning(command: Any, room: int) -> str:
+    """The first sentence of a command's help, up to a colon where all of it does not fit."""
+    sentence = " ".join((command.help or "").split("\n\n")[0].split())
+    if len(sentence) > room:
+        sentence = re.split("[:;]", sentence)[0]
+    return sentence.rstrip(".") if len(sentence) <= room else command.get_short_help_str(room)
+
+
+def _write(formatter: Any, sections: Mapping[str, list[tuple[str, str]]]) -> None:
+    for title, rows in sections.items():
+        if rows:
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
 
 Body = Callable[..., None]

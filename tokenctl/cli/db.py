@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,8 +15,13 @@ if TYPE_CHECKING:
     from tokenctl.cli.db_views import StatusData
     from tokenctl.cli.run import Run
     from tokenctl.storage.database import Connection
+    from tokenctl.storage.migrations import Step
 
 ExitCode = Annotated[bool, typer.Option("--exit-code", help="End with 1 when the schema needs a migration.")]
+Confirm = Annotated[
+    str | None,
+    typer.Option("--confirm", metavar="PROFILE", help="Confirm what a protected profile wants confirmed, by its name."),
+]
 
 _START_S = 60.0
 _STOP_S = 30.0
@@ -108,26 +114,45 @@ def _psql(run: Run) -> None:
     database.psql(run.runtime.psql_programs)
 
 
-def _migrate(run: Run, dry_run: options.DryRun = False) -> None:
+def _migrate(run: Run, dry_run: options.DryRun = False, confirm: Confirm = None) -> None:
     """Bring the database's schema up to date; a second run does nothing.
 
     \b
     tokenctl db migrate --dry-run
     tokenctl db migrate
+    tokenctl db migrate --profile prod --confirm prod
+
+    On a profile that is protected its name must be typed, or given by --confirm.
     """
     from tokenctl.cli import db_views as views
     from tokenctl.storage import migrations
 
+    if not dry_run:
+        _demand_name(run, confirm)
     with run.runtime.maintenance() as connection:
-        if dry_run:
-            state = migrations.read_state(connection)
-            state.demand_not_newer()
-            steps = state.pending()
-        else:
+        state = migrations.read_state(connection)
+        state.demand_not_newer()
+        steps = state.pending()
+        if steps and not dry_run:
+            _confirm(run, steps, confirm)
             steps = migrations.migrate(connection)
     if not steps:
         run.output.say("the schema is up to date", mark="✓")
     run.show(views.steps([(step.version, step.name) for step in steps]), dry_run=dry_run)
+
+
+def _demand_name(run: Run, confirm: str | None) -> None:
+    """Refuse, before anything is connected to, what nobody can confirm, and a name that is another profile's."""
+    if run.settings.protected or confirm is not None:
+        what = "protected" if run.settings.protected else "the profile that is used"
+        run.output.require_name("--confirm", run.settings.profile, confirm, what=what)
+
+
+def _confirm(run: Run, steps: Sequence[Step], confirm: str | None) -> None:
+    if run.settings.protected and confirm is None:
+        run.output.say(f"{run.settings.profile} · {run.runtime.database.where} · PROTECTED", alarm=True)
+        run.output.say(f"{len(steps)} changes of the schema: {', '.join(step.name for step in steps)}", mark=" ")
+        run.output.confirm_name("profile's name", run.settings.profile)
 
 
 def _version(connection: Connection) -> str:

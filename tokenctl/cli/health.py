@@ -59,7 +59,7 @@ def _health(
         typer.Option("--wait", metavar="SECONDS", parser=reads("seconds"), help="Look again until all is ok."),
     ] = None,
 ) -> None:
-    """Check database, schema, breakers, files, keys and jobs, side by side.
+    """Check whether all that commands need is well: database, schema, breakers, files, keys, jobs.
 
     \b
     tokenctl health

@@ -73,7 +73,7 @@ def _reverse(
     expect_total: ExpectTotal = None,
     idempotency_key: options.Key = None,
 ) -> None:
-    """Undo a transaction, a batch, or all that an operator did, by linked entries of the opposite amount.
+    """Undo a transaction, a batch or an operator's work: by linked entries of the opposite amount.
 
     \b
     tokenctl reverse u_42:17 --reason mistake --ticket 48121

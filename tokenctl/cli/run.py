@@ -49,7 +49,8 @@ class Run:
         """Name the ledger that is about to be changed, and who the database takes us for."""
         mark = " · PROTECTED" if self.settings.protected else ""
         where = "embedded" if self.settings.database.kind == "embedded" else self.runtime.database.where
-        self.output.say(f"{self.settings.profile} · {where} · operator {self.runtime.ledger.operator()}{mark}")
+        line = f"{self.settings.profile} · {where} · operator {self.runtime.ledger.operator()}{mark}"
+        self.output.say(line, alarm=self.settings.protected)
 
 
 def run(

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 Name = Annotated[
     str | None,
-    typer.Argument(metavar="[NAME]", help="An output's name: balance, or tokenctl.balance.v1.", show_default=False),
+    typer.Argument(metavar="NAME", help="An output's name: balance, or tokenctl.balance.v1.", show_default=False),
 ]
 
 
 def _schema(run: Run, name: Name = None) -> None:
-    """Print the JSON Schema of an output, of an error, or of a row to import; without a name, the list.
+    """Print the JSON Schema of outputs, errors and rows to import; without a name, the list.
 
     \b
     tokenctl schema

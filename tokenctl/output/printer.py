@@ -40,6 +40,7 @@ class Output:
         no_color: bool = False,
         force_color: bool = False,
         pager: str | None = None,
+        columns: int | None = None,
     ) -> None:
         """Look at the process's streams once; `form` None chooses `shown` on a terminal, else `piped`."""
         self._stdout_tty = _is_terminal(sys.stdout)
@@ -50,6 +51,7 @@ class Output:
         self._can_ask = self._stderr_tty and _is_terminal(sys.stdin) and not no_input
         # Whoever wants no question wants no pager either, which waits for a key.
         self._pager = pager if self._stdout_tty and not no_input else None
+        self._columns = columns
         self._color = (self._stdout_tty or force_color) and not no_color
         self._error_color = (self._stderr_tty or force_color) and not no_color
         #: Set once something is committed: from then on a failure to print must say so.
@@ -70,6 +72,7 @@ class Output:
             no_color=settings.no_color,
             force_color=settings.force_color,
             pager=settings.pager,
+            columns=settings.columns,
         )
 
     @property
@@ -135,10 +138,10 @@ class Output:
         """Print a text as it is. Raises OutputFailed when it cannot be written."""
         self._write(content)
 
-    def say(self, line: str, *, mark: str = "▸") -> None:
-        """A line of talk on stderr; silent with --quiet."""
+    def say(self, line: str, *, mark: str = "▸", alarm: bool = False) -> None:
+        """A line of talk on stderr, in red when it is an `alarm`; silent with --quiet."""
         if not self.quiet:
-            self._talk(f"{mark} {line}" if mark else line)
+            self._talk(f"{mark} {line}" if mark else line, alarm=alarm)
 
     def warn(self, line: str) -> None:
         """A line on stderr that --quiet does not silence."""
@@ -185,6 +188,19 @@ class Output:
         if answer != str(number):
             raise LimitNotConfirmed(f"'{answer}' is not {number}; nothing was changed")
 
+    def require_name(self, flag: str, name: str, given: str | None, *, what: str) -> None:
+        """Refuse early unless a severe step is confirmed by a name, or somebody can type it."""
+        if given is not None and given != name:
+            raise LimitNotConfirmed(f"{flag} {given} is not '{name}', which is {what}; nothing was changed")
+        if given is None and not self._can_ask:
+            raise LimitNotConfirmed(f"'{name}' is {what}; nothing was changed", hint=f"to confirm add {flag} {name}")
+
+    def confirm_name(self, what: str, name: str) -> None:
+        """Have a name typed; raises LimitNotConfirmed unless it is the same."""
+        answer = self._ask(f"To proceed, type the {what} ({name}): ").strip()
+        if answer != name:
+            raise LimitNotConfirmed(f"'{answer}' is not '{name}'; nothing was changed")
+
     @contextlib.contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
         """A bar on stderr when that is a terminal; yields a function that hears of steps done."""
@@ -221,7 +237,7 @@ class Output:
         """Print a table for people, with distributions below it, or with a line of one column's numbers above it."""
         from tokenctl.output.tables import render  # rich is only for terminals
 
-        width, color, encoding = _width(), self._color, _encoding(sys.stdout)
+        width, color, encoding = self._columns or _width(), self._color, _encoding(sys.stdout)
         drawn, left_out = render(table, width=width, color=color, encoding=encoding)
         if bars:
             from tokenctl.output.histograms import draw
@@ -276,10 +292,11 @@ class Output:
             )
         return OutputFailed(f"the output could not be written ({why})", hint="nothing was changed")
 
-    def _talk(self, line: str) -> None:
+    def _talk(self, line: str, *, alarm: bool = False) -> None:
         try:
             # Cleaned here, because talk and errors repeat what the ledger and its users wrote.
-            sys.stderr.write(text.plain(text.clean(line), sys.stderr.encoding or "ascii") + "\n")
+            told = text.plain(text.clean(line), sys.stderr.encoding or "ascii")
+            sys.stderr.write((f"\x1b[1;31m{told}\x1b[0m" if alarm and self._error_color else told) + "\n")
             sys.stderr.flush()
         except OSError:  # nobody is left to tell
             _silence(2)

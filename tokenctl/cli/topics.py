@@ -1,0 +1,147 @@
+"""What `tokenctl help TOPIC` and the manual say of all commands alike."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+
+from tokenctl import errors, sources
+
+Rows = list[tuple[str, str]]
+
+_WIDTH = 80
+_INDENT = 4
+
+
+def exit_codes(command: str = "") -> Rows:
+    """Code and meaning, of all commands or of `health`."""
+    codes = errors.HEALTH_CODES if command == "health" else errors.EXIT_CODES
+    return [(str(code), meaning) for code, meaning in codes.items()]
+
+
+ENVIRONMENT: Rows = [(", ".join(names), meaning) for names, meaning in sources.VARIABLES]
+
+FILES: Rows = [
+    ("~/.config/tokenctl/config.toml", "The configuration. What it lacks is read from /etc/xdg/tokenctl/config.toml."),
+    ("~/.local/share/tokenctl", "The data of the embedded PostgreSQL."),
+    ("~/.local/state/tokenctl/state.db", "What commands learn from each other: breakers and rate limits."),
+    ("~/.local/state/tokenctl/keys.db", "Which of Gemini's keys are disabled or were rejected; never a key."),
+    ("~/.local/state/tokenctl/metrics.db", "What was counted and timed."),
+    (
+        "~/.local/state/tokenctl/recent",
+        "User and batch ids for shell completion, while completion.remember_ids is set.",
+    ),
+    ("~/.cache/tokenctl", "Balances that are some seconds old."),
+]
+
+
+def topic(name: str) -> str:
+    """The text of a topic, with a final newline; prose in lines of 80. Raises KeyError for another name."""
+    paragraphs = TOPICS[name][1]().rstrip().split("\n\n")
+    return (
+        "\n\n".join(
+            one if one.startswith(" ") else textwrap.fill(one, _WIDTH, break_on_hyphens=False) for one in paragraphs
+        )
+        + "\n"
+    )
+
+
+def listed() -> str:
+    """The topics, for the end of the help."""
+    rows = [(name, says) for name, (says, _) in TOPICS.items()]
+    return "Topics (tokenctl help TOPIC):\n" + "".join(f"  {name:<12} {says}\n" for name, says in rows)
+
+
+def _exit_codes() -> str:
+    kinds = errors.kinds()
+    parts = ["Exit codes say what to do next, the same in every command.\n\n"]
+    for code, meaning in errors.EXIT_CODES.items():
+        parts.append(_entry(str(code), meaning))
+        parts += [_kind(kind) for kind in kinds.get(code, [])]
+    parts.append("\nThe names below a code are those of JSON errors: urn:tokenctl:problem:NAME.\n")
+    parts.append("\ntokenctl health speaks to monitoring systems, and has four:\n\n")
+    parts += [_entry(str(code), meaning) for code, meaning in errors.HEALTH_CODES.items()]
+    return "".join(parts)
+
+
+def _environment() -> str:
+    return "A variable that is empty is not set. A flag beats a variable, which beats a file.\n\n" + _list(ENVIRONMENT)
+
+
+def _files() -> str:
+    return (
+        "All are for their user only (mode 0700, 0600). XDG_CONFIG_HOME and the like move\n"
+        "them; `tokenctl config path` and `tokenctl doctor` show where they are here, and\n"
+        "`tokenctl config init` writes a configuration to begin with.\n\n" + _list(FILES)
+    )
+
+
+def _formats() -> str:
+    return """\
+A command prints a table on a terminal and tab-separated lines elsewhere. --format chooses:
+
+  table   for people; where it would be too wide, one record below the other
+  tsv     for cut and awk: no heading, nothing cut, times as RFC 3339 in UTC
+  json    one document of schema, data and meta; --json means the same
+  jsonl   a line a row, each with its schema, and a summary at the end
+  csv     for spreadsheets, with a heading; of lists
+  value   the one number or name that scripts want
+
+    tokenctl balance u_42 --format value
+    tokenctl history u_42 --json | jq '.data[] | select(.amount < 0)'
+    cut -f1 tickets.tsv | tokenctl balance - | awk -F'\\t' '$4 < 100'
+
+Data goes to standard output, talk and errors to standard error. With JSON an error is an
+object, too (RFC 9457), and standard output stays empty. Amounts are whole numbers up to
+2^53 - 1; what is absent is null and never missing. `tokenctl schema NAME` prints the JSON
+Schema of each document; within a version keys are added and none goes away.
+"""
+
+
+def _cron() -> str:
+    return """\
+Nothing is asked where no terminal is: a command that writes wants --yes there, and
+ends with 2 before it connects when it is missing. -q is silent unless something is
+wrong, so that cron sends no mail.
+
+    TOKENCTL_DATABASE_URL=service=tokens
+    5 6 * * *    tokenctl batch-import /srv/in/daily.csv --yes -q
+    */10 * * * * tokenctl holds reconcile -q
+    15 3 * * *   tokenctl verify --since-last --seal -q
+    * * * * *    tokenctl metrics --textfile /var/lib/prometheus/node-exporter/tokenctl.prom
+
+Running it again is safe: the same file, or the same grant with its key, is posted once,
+however often it is tried. A run that meets another one at work on the same file ends
+with 75, at once. 75 and 69 mean later, with the same command; 65 means mend the file;
+all others want a person (tokenctl help exit-codes).
+
+A total above limits.batch_total needs --expect-total with the sum that you expect, which
+refuses a file that was cut or doubled, too. TOKENCTL_TIMEOUT bounds each step.
+"""
+
+
+TOPICS: dict[str, tuple[str, Callable[[], str]]] = {
+    "exit-codes": ("what each exit code tells cron and people", _exit_codes),
+    "environment": ("every variable that means something", _environment),
+    "formats": ("tables, TSV, JSON, and which when", _formats),
+    "cron": ("how to run it where nobody is", _cron),
+    "files": ("what is kept where", _files),
+}
+
+
+def _kind(kind: type[errors.TokenctlError]) -> str:
+    lead = f"        {kind.code:<21} "
+    return textwrap.fill(errors.title(kind), _WIDTH, initial_indent=lead, subsequent_indent=" " * len(lead)) + "\n"
+
+
+def _list(rows: Rows) -> str:
+    return "\n".join(_entry(term, meaning) for term, meaning in rows)
+
+
+def _entry(term: str, meaning: str) -> str:
+    """A term, and below or beside it what it means, in lines of at most 80 characters."""
+    if len(term) < _INDENT:
+        pad = " " * (_INDENT + 2)
+        return textwrap.fill(meaning, _WIDTH, initial_indent=f"  {term:<{_INDENT}}", subsequent_indent=pad) + "\n"
+    head = textwrap.fill(term, _WIDTH, initial_indent="  ", subsequent_indent="  ")
+    return f"{head}\n{textwrap.fill(meaning, _WIDTH, initial_indent='      ', subsequent_indent='      ')}\n"
