@@ -47,7 +47,7 @@ _tokenctl_recent() {
 # Whether the second is a command of the first.
 _tokenctl_child() {
     case "$1" in
-        '') [[ ' balance explain history show statement grant-bonus batch-import reverse health verify export metrics completion schema help batches holds breaker cache config db keys ' == *" $2 "* ]] ;;
+        '') [[ ' balance explain history show statement grant-bonus batch-import reverse health verify export metrics doctor completion schema help batches holds breaker cache config db keys ' == *" $2 "* ]] ;;
         'batches') [[ ' list show ' == *" $2 "* ]] ;;
         'holds') [[ ' list release reconcile ' == *" $2 "* ]] ;;
         'breaker') [[ ' list reset ' == *" $2 "* ]] ;;
@@ -84,6 +84,7 @@ _tokenctl_options() {
         'verify') options='--user --since-last --deep --seal --head --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'export') options='--user --since --until -o/--output --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'metrics') options='--textfile --push --job --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
+        'doctor') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'completion') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'schema') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'help') options='-h/--help' ;;
@@ -129,8 +130,8 @@ _tokenctl_options() {
 # Offers the values of a command's option.
 _tokenctl_value() {
     case "$1 $2" in
-        'balance --format' | 'explain --format' | 'show --format' | 'grant-bonus --format' | 'batch-import --format' | 'reverse --format' | 'verify --format' | 'completion --format' | 'schema --format' | 'batches show --format' | 'holds list --format' | 'holds release --format' | 'holds reconcile --format' | 'breaker list --format' | 'breaker reset --format' | 'cache stats --format' | 'cache clear --format' | 'config show --format' | 'config path --format' | 'config check --format' | 'config init --format' | 'db start --format' | 'db stop --format' | 'db status --format' | 'db url --format' | 'db psql --format' | 'db migrate --format' | 'keys list --format' | 'keys test --format' | 'keys disable --format' | 'keys enable --format') _tokenctl_offer table tsv json jsonl value ;;
-        'balance --config' | 'explain --config' | 'history --config' | 'show --config' | 'statement --config' | 'grant-bonus --config' | 'batch-import --reject-file' | 'batch-import --config' | 'reverse --config' | 'health --config' | 'verify --config' | 'export -o' | 'export --output' | 'export --config' | 'metrics --textfile' | 'metrics --config' | 'completion --config' | 'schema --config' | 'batches --config' | 'batches list --config' | 'batches show --config' | 'holds list --config' | 'holds release --config' | 'holds reconcile --config' | 'breaker list --config' | 'breaker reset --config' | 'cache stats --config' | 'cache clear --config' | 'config show --config' | 'config path --config' | 'config check --config' | 'config init --config' | 'db start --config' | 'db stop --config' | 'db status --config' | 'db url --config' | 'db psql --config' | 'db migrate --config' | 'keys list --config' | 'keys test --config' | 'keys disable --config' | 'keys enable --config') compopt -o default 2>/dev/null ;;
+        'balance --format' | 'explain --format' | 'show --format' | 'grant-bonus --format' | 'batch-import --format' | 'reverse --format' | 'verify --format' | 'doctor --format' | 'completion --format' | 'schema --format' | 'batches show --format' | 'holds list --format' | 'holds release --format' | 'holds reconcile --format' | 'breaker list --format' | 'breaker reset --format' | 'cache stats --format' | 'cache clear --format' | 'config show --format' | 'config path --format' | 'config check --format' | 'config init --format' | 'db start --format' | 'db stop --format' | 'db status --format' | 'db url --format' | 'db psql --format' | 'db migrate --format' | 'keys list --format' | 'keys test --format' | 'keys disable --format' | 'keys enable --format') _tokenctl_offer table tsv json jsonl value ;;
+        'balance --config' | 'explain --config' | 'history --config' | 'show --config' | 'statement --config' | 'grant-bonus --config' | 'batch-import --reject-file' | 'batch-import --config' | 'reverse --config' | 'health --config' | 'verify --config' | 'export -o' | 'export --output' | 'export --config' | 'metrics --textfile' | 'metrics --config' | 'doctor --config' | 'completion --config' | 'schema --config' | 'batches --config' | 'batches list --config' | 'batches show --config' | 'holds list --config' | 'holds release --config' | 'holds reconcile --config' | 'breaker list --config' | 'breaker reset --config' | 'cache stats --config' | 'cache clear --config' | 'config show --config' | 'config path --config' | 'config check --config' | 'config init --config' | 'db start --config' | 'db stop --config' | 'db status --config' | 'db url --config' | 'db psql --config' | 'db migrate --config' | 'keys list --config' | 'keys test --config' | 'keys disable --config' | 'keys enable --config') compopt -o default 2>/dev/null ;;
         'history --kind') _tokenctl_offer bonus purchase generation adjustment ;;
         'history --format' | 'batches --format' | 'batches list --format') _tokenctl_offer table tsv json jsonl csv ;;
         'statement --format') _tokenctl_offer md csv json html ;;
@@ -149,7 +150,7 @@ _tokenctl_value() {
 # Offers a command's arguments.
 _tokenctl_argument() {
     case "$1 $2" in
-        ' 0') _tokenctl_offer balance explain history show statement grant-bonus batch-import reverse health verify export metrics completion schema help batches holds breaker cache config db keys ;;
+        ' 0') _tokenctl_offer balance explain history show statement grant-bonus batch-import reverse health verify export metrics doctor completion schema help batches holds breaker cache config db keys ;;
         'balance '*) _tokenctl_recent user ;;
         'explain 0') _tokenctl_recent user ;;
         'history 0') _tokenctl_recent user ;;
@@ -159,7 +160,7 @@ _tokenctl_argument() {
         'batch-import 0') compopt -o default 2>/dev/null ;;
         'reverse 0') compopt -o nospace 2>/dev/null; _tokenctl_recent user : ;;
         'completion 0') _tokenctl_offer bash zsh fish ;;
-        'schema 0') _tokenctl_offer balance balances balances_row balances_summary batch batch_reversal batches batches_row batches_summary breakers breakers_reset breakers_reset_row breakers_reset_summary breakers_row breakers_summary cache_cleared cache_stats completion config config_files config_files_row config_files_summary db_migrations db_migrations_row db_migrations_summary db_server db_status db_url explain export export_row export_summary generation grant grantfile_row health history history_row history_summary holds holds_row holds_summary import import_row import_summary key_tests key_tests_row key_tests_summary keys keys_row keys_summary metrics metrics_row metrics_summary problem reversal schemas schemas_row schemas_summary statement transaction verify ;;
+        'schema 0') _tokenctl_offer balance balances balances_row balances_summary batch batch_reversal batches batches_row batches_summary breakers breakers_reset breakers_reset_row breakers_reset_summary breakers_row breakers_summary cache_cleared cache_stats completion config config_files config_files_row config_files_summary db_migrations db_migrations_row db_migrations_summary db_server db_status db_url doctor doctor_row doctor_summary explain export export_row export_summary generation grant grantfile_row health history history_row history_summary holds holds_row holds_summary import import_row import_summary key_tests key_tests_row key_tests_summary keys keys_row keys_summary metrics metrics_row metrics_summary problem reversal schemas schemas_row schemas_summary statement transaction verify ;;
         'batches 0') _tokenctl_offer list show ;;
         'batches show 0') _tokenctl_recent batch ;;
         'holds 0') _tokenctl_offer list release reconcile ;;

@@ -46,6 +46,7 @@ _TIMEOUTS_S = {
     "batches list": 10.0,
     "batches show": 10.0,
     "keys test": 60.0,
+    "doctor": 10.0,
 }
 #: The same for each step of a command that may take as long as its data is large.
 _STEP_TIMEOUTS_S = {"batch-import": 600.0, "reverse": 600.0, "history": 30.0, "verify": 600.0, "export": 600.0}

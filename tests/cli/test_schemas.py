@@ -70,7 +70,7 @@ class Printed:
 BOTH = ("json", "jsonl")
 LOOKS = (
     "keys list", "cache stats", "cache clear", "db status", "db url", "schema", "config show", "config path",
-    "completion bash",
+    "completion bash", "doctor",
 )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from tokenctl.cli import (
     completion,
     config,
     db,
+    doctor,
     explain,
     export,
     grant_bonus,
@@ -63,7 +64,7 @@ SECTIONS: dict[str, tuple[ModuleType, ...]] = {
     "See what is": (balance, explain, history, show, statement),
     "Change the ledger": (grant_bonus, batch_import, batches, reverse, holds),
     "Watch and prove": (health, verify, export, metrics, breaker, cache),
-    "Set up": (config, db, keys, completion, schema, help_command),
+    "Set up": (doctor, config, db, keys, completion, schema, help_command),
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 import psycopg
@@ -144,6 +145,12 @@ class Probe:
     def schema(self) -> State:
         """What has been applied; raises SchemaMismatch where there is no ledger."""
         return self._asked(self._database.schema_state)
+
+    def clock(self) -> datetime:
+        """What time it is there."""
+        [(now,)] = self._asked(lambda connection: connection.execute("SELECT clock_timestamp()").fetchall())
+        assert isinstance(now, datetime)  # noqa: S101 — a timestamptz
+        return now
 
     def jobs(self) -> Jobs:
         """The newest import, and unfinished ones."""
