@@ -16,6 +16,7 @@ import typer.main
 from tokenctl.cli import schema_views
 from tokenctl.cli.app import app
 from tokenctl.cli.batches import ListingGroup
+from tokenctl.clients.generation import ASPECT_RATIOS, QUALITIES
 from tokenctl.services import health
 from tokenctl.settings import FORMATS
 
@@ -33,6 +34,8 @@ _NAMES: dict[str, Kind] = {"USER… | -": "user"}
 #: Values that the commands judge themselves, by the command and its parameter's name.
 _WORDS: dict[tuple[str, str], tuple[Kind, tuple[str, ...]]] = {
     ("health", "check"): ("list", (*health.BASIC, *health.DEEP)),
+    ("generate", "quality"): ("choice", QUALITIES),
+    ("generate", "aspect_ratio"): ("choice", ASPECT_RATIOS),
     ("schema", "name"): ("choice", tuple(schema_views.short(full) for full in schema_views.published())),
 }
 

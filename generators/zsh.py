@@ -103,7 +103,7 @@ def _value(value: Value | None) -> str:
     """The part of a specification that says what comes after: a message and an action."""
     if value is None:
         return ""
-    words = " ".join(value.words)
+    words = _escaped(" ".join(value.words))
     actions: dict[Kind, str] = {
         "text": " ",
         "choice": f"({words})",
