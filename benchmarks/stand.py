@@ -24,11 +24,12 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Timed:
-    """A finished child process: seconds, peak memory in MB, what it printed on stderr."""
+    """A finished child process: seconds, its CPU's seconds, peak memory in MB, what it printed on stderr."""
 
     seconds: float
     peak_mb: float
     stderr: str
+    cpu_s: float
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def run(words: Sequence[str], environ: dict[str, str]) -> Timed:
         text = errors.read().decode(errors="replace")
     if child.returncode != 0:
         raise RuntimeError(f"{' '.join(words)} ended with {child.returncode}: {text}")
-    return Timed(seconds, usage.ru_maxrss / 1024, text)
+    return Timed(seconds, usage.ru_maxrss / 1024, text, usage.ru_utime + usage.ru_stime)
 
 
 def grants(path: Path, *, rows: int, users: int, seed: int) -> list[str]:
