@@ -161,6 +161,7 @@ _tokenctl_argument() {
         'reverse 0') compopt -o nospace 2>/dev/null; _tokenctl_recent user : ;;
         'completion 0') _tokenctl_offer bash zsh fish ;;
         'schema 0') _tokenctl_offer balance balances balances_row balances_summary batch batch_reversal batches batches_row batches_summary breakers breakers_reset breakers_reset_row breakers_reset_summary breakers_row breakers_summary cache_cleared cache_stats completion config config_files config_files_row config_files_summary db_migrations db_migrations_row db_migrations_summary db_server db_status db_url doctor doctor_row doctor_summary explain export export_row export_summary generation grant grantfile_row health history history_row history_summary holds holds_row holds_summary import import_row import_summary key_tests key_tests_row key_tests_summary keys keys_row keys_summary metrics metrics_row metrics_summary problem reversal schemas schemas_row schemas_summary statement transaction verify ;;
+        'help '*) _tokenctl_offer exit-codes environment formats cron files balance explain history show statement grant-bonus batch-import reverse health verify export metrics doctor completion schema help batches holds breaker cache config db keys ;;
         'batches 0') _tokenctl_offer list show ;;
         'batches show 0') _tokenctl_recent batch ;;
         'holds 0') _tokenctl_offer list release reconcile ;;

@@ -167,7 +167,7 @@ def _see(names: list[str]) -> str:
 
 def roff(text: str) -> str:
     """Text that groff takes as it stands: ASCII, with nothing at a line's beginning that it would obey."""
-    text = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("`", "\\(ga")
+    text = text.replace("…", "...").replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("`", "\\(ga")
     text = text.replace("^", "\\(ha").replace("~", "\\(ti").replace('"', "\\(dq")
     text = re.sub(r"[^\x20-\x7e]", lambda found: f"\\[u{ord(found[0]):04X}]", text)
     return f"\\&{text}" if text.startswith(".") else text

@@ -13,12 +13,15 @@ from typing import Any, Literal
 
 import typer.main
 
-from tokenctl.cli import schema_views
+from tokenctl.cli import schema_views, topics
 from tokenctl.cli.app import app
 from tokenctl.cli.batches import ListingGroup
 from tokenctl.clients.generation import ASPECT_RATIOS, QUALITIES
 from tokenctl.services import health
 from tokenctl.settings import FORMATS
+
+# Of a class that typer keeps to itself.
+_ROOT: Any = typer.main.get_command(app)
 
 #: Characters that a list of commands has room for, in 80 columns.
 _BRIEF = 60
@@ -36,6 +39,7 @@ _WORDS: dict[tuple[str, str], tuple[Kind, tuple[str, ...]]] = {
     ("health", "check"): ("list", (*health.BASIC, *health.DEEP)),
     ("generate", "quality"): ("choice", QUALITIES),
     ("generate", "aspect_ratio"): ("choice", ASPECT_RATIOS),
+    ("help", "words"): ("choice", (*topics.TOPICS, *_ROOT.commands)),
     ("schema", "name"): ("choice", tuple(schema_views.short(full) for full in schema_views.published())),
 }
 
@@ -106,7 +110,7 @@ class Command:
 
 def surface() -> Command:
     """The whole command line."""
-    return _command(typer.main.get_command(app), ())
+    return _command(_ROOT, ())
 
 
 HELP = Option(("-h", "--help"), "Show this message and exit.")

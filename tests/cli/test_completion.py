@@ -33,6 +33,7 @@ CASES = [
     ("batches sh\t5f\t", "<batches><show><5f0c22ab9d10>"),
     ("batches --state unf\t", "<batches><--state><unfinished>"),
     ("completion fi\t", "<completion><fish>"),
+    ("help exit\t", "<help><exit-codes>"),
     ("balance --allow\t", "<balance><--allow-stale>"),
     ("history u_1 --kind pu\t--lim\t5", "<history><u_1><--kind><purchase><--limit><5>"),
     ("batch-import --format-in c\t", "<batch-import><--format-in><csv>"),

@@ -43,6 +43,11 @@ def test_man_has_no_complaint(page: Path) -> None:
         capture_output=True, text=True, env=env, timeout=60, check=True,
     )  # fmt: skip
     assert shown.stderr == ""
+    ascii_only = subprocess.run(
+        [man, "--warnings", "-l", str(page)],
+        capture_output=True, text=True, env={**env, "LC_ALL": "C"}, timeout=60, check=True,
+    )  # fmt: skip
+    assert ascii_only.stderr == ""
     text = re.sub(r".\x08|\x1b\[[0-9;]*m", "", shown.stdout)
     command = page.stem.replace("tokenctl-", "tokenctl ")
     headings = ["NAME", "SYNOPSIS", "DESCRIPTION", "EXAMPLES", "EXIT STATUS", "ENVIRONMENT", "FILES", "SEE ALSO"]
@@ -51,7 +56,7 @@ def test_man_has_no_complaint(page: Path) -> None:
 
 
 def test_text_that_roff_would_obey_is_kept_as_text() -> None:
-    assert manual.roff(".TH 'a' \\n -x \"~^`…") == r"\&.TH \(aqa\(aq \en \-x \(dq\(ti\(ha\(ga\[u2026]"
+    assert manual.roff(".TH 'a' \\n -x \"~^`…é") == r"\&.TH \(aqa\(aq \en \-x \(dq\(ti\(ha\(ga...\[u00E9]"
 
 
 def test_what_each_value_is() -> None:
