@@ -202,7 +202,7 @@ def pages_touched(drawn: str) -> int:
 
 @pytest.mark.parametrize("user", ["g77", "large"])
 def test_a_page_costs_its_rows_and_not_the_ledger(grown: LedgerDB, user: str) -> None:
-    values = {"account": user, "below": TOP, "until": None, "kind": None}
+    values = {"account": user, "below": TOP, "upto": TOP, "until": None, "kind": None}
     for more in ({}, {"below": 31}, {"until": NOW.replace(year=2999)}, {"kind": "bonus"}):
         drawn = plan(grown, "history", **{**values, **more}, rows=51)
         assert len(set(re.findall(r" on (token_transactions_\d+)", drawn))) == 1
@@ -213,7 +213,11 @@ def test_a_page_costs_its_rows_and_not_the_ledger(grown: LedgerDB, user: str) ->
 
 
 def test_the_other_reads_stay_on_the_partition_of_their_user(grown: LedgerDB) -> None:
-    for name, values in [("reversal_chain", {"seq": 3}), ("account_parts", {"holds": 20})]:
+    queries: list[tuple[str, dict[str, object]]] = [
+        ("reversal_chain", {"seq": 3}),
+        ("account_parts", {"holds": 20, "at": None, "upto": TOP}),
+    ]
+    for name, values in queries:
         drawn = plan(grown, name, account="g77", **values)
         assert len(set(re.findall(r" on (token_transactions_\d+)", drawn))) == 1
         assert not re.search(r"Seq Scan on token_(transactions|accounts)", drawn)

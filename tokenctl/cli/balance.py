@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokenctl.cli import options
 from tokenctl.cli.command import command
-from tokenctl.errors import BadData, NoInput
+from tokenctl.errors import BadData, NoInput, UsageError
 
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
@@ -24,6 +26,7 @@ def _balance(
     allow_stale: Annotated[
         bool, typer.Option("--allow-stale", help="With the database down, show what was last known.")
     ] = False,
+    as_of: options.AsOf = None,
 ) -> None:
     """Show balances: tokens held by running jobs, and what can be spent now.
 
@@ -31,27 +34,49 @@ def _balance(
     tokenctl balance u_42
     tokenctl balance u_42 u_43 --json
     tokenctl balance u_42 --format value
+    tokenctl balance u_42 --as-of 2026-11-23T18:04:00Z
     cut -f1 tickets.tsv | tokenctl balance - | awk -F'\\t' '$4 < 100'
 
     Several users are read in one query. An unknown user ends with exit code 67 and the
     nearest known ids; the known ones are shown all the same. A number may be up to
-    cache.ttl_s seconds old (30 by default), and says so.
+    cache.ttl_s seconds old (30 by default), and says so. With --as-of it is exact for that
+    moment; a hold that was released and made again counts from when it was made first.
     """
     from tokenctl.cli import views
     from tokenctl.services import balances
 
     asked = _from_stdin() if users == ["-"] else [_checked(user, "USER") for user in users]
-    found = run.runtime.balances.read(asked, fresh=fresh, allow_stale=allow_stale)
+    if as_of is not None:
+        found = _at(run, asked, as_of, allow_stale=allow_stale)
+    else:
+        found = run.runtime.balances.read(asked, fresh=fresh, allow_stale=allow_stale)
     if found.known or not found.unknown:
         oldest = max(found.ages_s.values(), default=None)
         _warn_if_stale(run, found, oldest)
         single = len(users) == 1 and users != ["-"]
-        run.show(views.balances(found.known, single=single, ages_s=found.ages_s, stale=found.stale is not None))
+        shown = views.balances(
+            found.known, single=single, ages_s=found.ages_s, stale=found.stale is not None, as_of=as_of
+        )
+        run.show(shown)
         if oldest is not None and found.stale is None and run.output.form == "table":  # JSON has age_s
             some = "" if single else f"{len(found.ages_s)} of {len(set(asked))} up to "
             run.output.say(f"{some}{balances.ago(oldest)} old, from the cache; --fresh asks the database")
     if found.unknown:
         raise found.unknown
+
+
+def _at(run: Run, asked: list[str], as_of: datetime, *, allow_stale: bool) -> Balances:
+    """What they had at an earlier moment; never from the cache."""
+    from tokenctl.output.text import moment
+
+    if allow_stale:
+        raise UsageError(
+            "--as-of is from the ledger's entries and never from the cache", hint="leave out --allow-stale"
+        )
+    found = run.runtime.balances.read_at(asked, as_of, now=run.runtime.history.clock())
+    if found.known and run.output.form == "table":  # JSON has as_of
+        run.output.say(f"as of {moment(as_of)}; held is as far as the rows of holds tell")
+    return found
 
 
 def _warn_if_stale(run: Run, found: Balances, oldest: float | None) -> None:

@@ -58,9 +58,10 @@ class EntryData(PostedData):
 
 
 class HistoryMeta(Meta):
-    """The run, and where the list goes on; null at its end."""
+    """The run, where the list goes on (null at its end), and the moment that it is of; null for now."""
 
     next_cursor: str | None
+    as_of: datetime | None
 
 
 HISTORY = Schema("tokenctl.history.v1", list[EntryData], meta=HistoryMeta)
@@ -69,7 +70,8 @@ HISTORY = Schema("tokenctl.history.v1", list[EntryData], meta=HistoryMeta)
 def statement(entries: Statement) -> Listing[EntryData]:
     """The entries of one account, the newest first."""
     rows = ((entry_data(entry), _cells(entry)) for entry in entries)
-    return Listing(HISTORY, _STATEMENT, rows, lambda: {"next_cursor": entries.next_cursor}, trend="BALANCE")
+    meta = lambda: {"next_cursor": entries.next_cursor, "as_of": entries.as_of}  # noqa: E731 — known after the last row
+    return Listing(HISTORY, _STATEMENT, rows, meta, trend="BALANCE")
 
 
 def _cells(entry: Entry) -> tuple[Cell, ...]:

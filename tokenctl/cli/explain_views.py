@@ -68,10 +68,11 @@ class CheckData(TypedDict):
 
 
 class ExplainData(TypedDict):
-    """A balance and what it is made of, at `as_of` by the database's clock."""
+    """A balance and what it is made of, at `as_of` by the database's clock; `past` when a moment was asked for."""
 
     user_id: str
     as_of: datetime
+    past: bool
     sources: list[SourceData]
     balance: Tokens
     last_change: datetime | None
@@ -133,6 +134,7 @@ def _data(found: Explanation) -> ExplainData:
     return {
         "user_id": found.user_id,
         "as_of": found.as_of,
+        "past": found.past,
         "sources": [_source(found, source) for source in found.sources],
         "balance": found.balance,
         "last_change": found.last_at,

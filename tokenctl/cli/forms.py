@@ -149,6 +149,12 @@ def month(text: str) -> datetime:
     return datetime.fromisoformat(f"{text}-01T00:00+00:00")
 
 
+def as_of(text: str) -> datetime:
+    """A moment in UTC; a date is its last one."""
+    when, is_date = _moment(text)
+    return when + timedelta(days=1, microseconds=-1) if is_date else when
+
+
 def _moment(text: str) -> tuple[datetime, bool]:
     """The time, and whether it is a whole day. Without a zone it is UTC, as on the screen."""
     if not (found := _MOMENT.fullmatch(text)):

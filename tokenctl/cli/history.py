@@ -32,6 +32,7 @@ def _history(
     kind: Kind = None,
     limit: options.Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
+    as_of: options.AsOf = None,
 ) -> None:
     """Show what happened to an account, the newest entry first.
 
@@ -42,17 +43,21 @@ def _history(
     tokenctl history u_42 --json | jq '.data[] | select(.amount < 0)'
 
     Times are in UTC. On a terminal it goes through TOKENCTL_PAGER, else PAGER, else less;
-    TOKENCTL_PAGER=cat and --no-input do without. tokenctl show tells all of one entry.
+    TOKENCTL_PAGER=cat and --no-input do without. tokenctl show tells all of one entry. With --as-of
+    an entry that was reversed later shows no reversal.
     """
     from tokenctl.cli import entry_views
+    from tokenctl.output.text import moment
     from tokenctl.services import history
 
     runtime = run.runtime
-    wanted = history.Wanted(user, since, until, kind, limit, cursor)
+    wanted = history.Wanted(user, since, until, kind, limit, cursor, as_of)
     statement = history.read(runtime.history, runtime.ledger, wanted, ledger_name=run.settings.profile)
     run.show_list(entry_views.statement(statement))
     if run.output.machine:
         return
+    if as_of is not None and run.output.form == "table":
+        run.output.say(f"as of {moment(as_of)}")
     if statement.is_empty:
         run.output.say(f"no entry of {user} is like this")
     if statement.next_cursor is not None:
@@ -73,6 +78,7 @@ def _more(run: Run, wanted: Wanted, cursor: str) -> str:
         "--since": time(wanted.since),
         "--until": time(wanted.until),
         "--kind": wanted.kind,
+        "--as-of": time(wanted.as_of),
         "--limit": None if wanted.limit == DEFAULT_LIMIT else str(wanted.limit),
         "--profile": run.settings.profile if origins["profile"] == "flag" else None,
         "--format": run.settings.format if origins["format"] == "flag" else None,

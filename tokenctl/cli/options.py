@@ -99,6 +99,10 @@ Until = Annotated[
     typer.Option("--until", metavar="T", parser=reads("until"), help="Before this time; a date includes its day."),
 ]
 OneUser = Annotated[str | None, typer.Option("--user", metavar="U", parser=reads("user_id"), help="This user only.")]
+AsOf = Annotated[
+    datetime | None,
+    typer.Option("--as-of", metavar="T", parser=reads("as_of"), help="As it was at this moment; a date means its end."),
+]
 Limit = Annotated[
     int, typer.Option("--limit", metavar="N", parser=reads("limit"), help="At most so many rows, up to 100000.")
 ]

@@ -30,11 +30,15 @@ class BalanceData(TypedDict):
 
 
 class BalanceMeta(Meta):
-    """The run, and whether anything is from the cache; `stale` when the database did not answer."""
+    """The run, and whether anything is from the cache; `stale` when the database did not answer.
+
+    `as_of` is the moment that the numbers are of; null for now.
+    """
 
     cached: bool
     age_s: float | None
     stale: bool
+    as_of: datetime | None
 
 
 BALANCE = Schema("tokenctl.balance.v1", BalanceData, meta=BalanceMeta)
@@ -42,12 +46,17 @@ BALANCES = Schema("tokenctl.balances.v1", list[BalanceData], meta=BalanceMeta)
 
 
 def balances(
-    found: Sequence[Balance], *, single: bool, ages_s: Mapping[str, float], stale: bool
+    found: Sequence[Balance],
+    *,
+    single: bool,
+    ages_s: Mapping[str, float],
+    stale: bool = False,
+    as_of: datetime | None = None,
 ) -> View[BalanceData] | View[list[BalanceData]]:
     """One user as an object, several as a list; `ages_s` has those that are from the cache."""
     data = [_balance(item, ages_s.get(item.user_id)) for item in found]
     age_s = _seconds(max(ages_s.values(), default=None))
-    meta = {"cached": age_s is not None, "age_s": age_s, "stale": stale}
+    meta = {"cached": age_s is not None, "age_s": age_s, "stale": stale, "as_of": as_of}
     columns = (
         Column("USER"),
         Column("BALANCE", number=True),

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from tokenctl.errors import TimedOut, TokenctlError, Unavailable, UserNotFound
+from tokenctl.errors import TimedOut, TokenctlError, Unavailable, UsageError, UserNotFound
 from tokenctl.models import Balance, Change
 from tokenctl.resilience.cache import Cache, Hit
 from tokenctl.telemetry import catalog
@@ -82,6 +82,18 @@ class Reader:
             stale,
         )
 
+    def read_at(self, users: Sequence[str], at: datetime, *, now: datetime) -> Balances:
+        """What `users` had at an earlier moment, from their entries; raises UsageError for one to come."""
+        ledger = self.ledger()
+        demand_past(now, at)
+        found = ledger.balances(users, at)
+        self._count("db", len(found))
+        unknown = [user for user in dict.fromkeys(users) if user not in found]
+        return Balances(
+            tuple(found[user] for user in users if user in found),
+            not_found(ledger, unknown, ledger_name=self.ledger_name) if unknown else None,
+        )
+
     def _ask(self, users: Sequence[str]) -> dict[str, Balance]:
         """Ask the ledger, and keep what it says for the next runs."""
         ticket = self.cache.ticket(NAMESPACE) if self.ttl_s > 0 and len(users) <= MANY else None
@@ -124,6 +136,16 @@ def forget(cache: Cache, identity: str, user_id: str | None) -> None:
         cache.forget_all(NAMESPACE)
     else:
         cache.forget(NAMESPACE, f"{identity}:{user_id}")
+
+
+def demand_past(now: datetime, at: datetime) -> None:
+    """Raise UsageError for a moment that has not come by the database's clock."""
+    if at > now:
+        now = now.astimezone(UTC)
+        raise UsageError(
+            f"--as-of {at:%Y-%m-%d %H:%M:%S} UTC has not come: to the database it is {now:%Y-%m-%d %H:%M:%S} UTC",
+            hint=f"a date means its end; name a time of today, such as {now:%Y-%m-%dT%H:%M:00Z}",
+        )
 
 
 def ago(seconds: float) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import groupby
 
 from tokenctl.errors import LedgerBroken
-from tokenctl.services.balances import not_found
+from tokenctl.services.balances import demand_past, not_found
 from tokenctl.storage.history import History, Part
 from tokenctl.storage.ledger import Ledger
 
@@ -54,7 +54,8 @@ class Held:
 class Explanation:
     """A balance and what it is made of, at the moment `as_of` by the database's clock; in tokens.
 
-    `balance` and `last_seq` are what the account says, `total` and `entries` what its rows do.
+    `balance` and `last_seq` are what the account says, `total` and `entries` what its rows do. Of
+    a moment that is `past` the account is not kept: there it is its last entry of then.
     """
 
     user_id: str
@@ -68,6 +69,7 @@ class Explanation:
     holds: tuple[Held, ...]
     open_holds: int
     held: int
+    past: bool = False
 
     @property
     def available(self) -> int:
@@ -84,16 +86,21 @@ class Explanation:
         if not self.difference and self.entries == self.last_seq:
             return None
         return LedgerBroken(
-            f"THE NUMBERS OF {self.user_id} DO NOT AGREE: the account says {self.balance:,} tokens after"
-            f" {self.last_seq:,} entries, its {self.entries:,} entries sum to {self.total:,}",
+            f"THE NUMBERS OF {self.user_id} DO NOT AGREE: the {'last entry' if self.past else 'account'} says"
+            f" {self.balance:,} tokens after {self.last_seq:,} entries,"
+            f" its {self.entries:,} entries sum to {self.total:,}",
             hint=f"promise and change nothing for this user; tokenctl verify --user {self.user_id} says what is wrong",
             difference=self.difference,
         )
 
 
-def explain(history: History, ledger: Ledger, user_id: str, *, ledger_name: str) -> Explanation:
-    """What the user's balance is made of; raises UserNotFound."""
-    parts = history.parts(user_id, holds=HOLDS)
+def explain(
+    history: History, ledger: Ledger, user_id: str, *, ledger_name: str, at: datetime | None = None
+) -> Explanation:
+    """What the user's balance is, or was `at` a moment, made of; raises UserNotFound, and UsageError for the future."""
+    if at is not None:
+        demand_past(history.clock(), at)
+    parts = history.parts(user_id, holds=HOLDS, at=at)
     if not parts:
         raise not_found(ledger, [user_id], ledger_name=ledger_name)
     by_part = {name: [part for part in parts if part.part == name] for name in ("account", "entries", "source", "hold")}
@@ -111,6 +118,7 @@ def explain(history: History, ledger: Ledger, user_id: str, *, ledger_name: str)
         holds=tuple(Held(h.kind or "", h.name or "", h.tokens, h.at, h.until) for h in holds if h.at and h.until),
         open_holds=holds[0].entries if holds else 0,
         held=holds[0].reversed if holds else 0,
+        past=at is not None,
     )
 
 

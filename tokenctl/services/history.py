@@ -10,19 +10,20 @@ from datetime import datetime
 
 from tokenctl.errors import UsageError
 from tokenctl.models import Entry
-from tokenctl.services.balances import not_found
-from tokenctl.storage.history import History
+from tokenctl.services.balances import demand_past, not_found
+from tokenctl.storage.history import TOP, History
 from tokenctl.storage.ledger import Ledger
 
 #: Rows that are read in one statement.
 PAGE_ROWS = 2_000
-#: Above every seq.
-TOP = 2**63 - 1
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which entries: from `since` on, before `until`, of one `kind`; at most `limit` from `cursor` on."""
+    """Which entries: from `since` on, before `until`, of one `kind`; at most `limit` from `cursor` on.
+
+    `as_of` is a look at the account as it was at that moment.
+    """
 
     user_id: str
     since: datetime | None = None
@@ -30,6 +31,7 @@ class Wanted:
     kind: str | None = None
     limit: int = 50
     cursor: str | None = None
+    as_of: datetime | None = None
 
 
 class Statement:
@@ -39,13 +41,20 @@ class Statement:
         """Read the first page; raises UsageError for a cursor of another list."""
         self._history = history
         self._wanted = wanted
-        self._first = self._page(TOP if wanted.cursor is None else _below(wanted), wanted.limit + 1)
+        below = TOP if wanted.cursor is None else _below(wanted)
+        self._upto = TOP if wanted.as_of is None else history.seq_at(wanted.user_id, wanted.as_of)
+        self._first = self._page(min(below, self._upto + 1), wanted.limit + 1)
         self.next_cursor: str | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether no entry is like this."""
         return not self._first[0]
+
+    @property
+    def as_of(self) -> datetime | None:
+        """The moment of this look; None for now."""
+        return self._wanted.as_of
 
     def __iter__(self) -> Iterator[Entry]:
         """The entries, the newest first."""
@@ -65,7 +74,9 @@ class Statement:
     def _page(self, below: int, rows: int) -> tuple[list[Entry], bool]:
         """The entries below a seq, as many as one statement reads, and whether no more follow."""
         wanted, rows = self._wanted, min(rows, PAGE_ROWS)
-        read = self._history.page(wanted.user_id, below=below, until=wanted.until, kind=wanted.kind, rows=rows)
+        read = self._history.page(
+            wanted.user_id, below=below, upto=self._upto, until=wanted.until, kind=wanted.kind, rows=rows
+        )
         # Time never runs against seq, so what follows the first entry that is too old need not be read.
         page = [entry for entry in read if wanted.since is None or entry.created_at >= wanted.since]
         return page, len(page) < rows
@@ -75,6 +86,8 @@ def read(history: History, ledger: Ledger, wanted: Wanted, *, ledger_name: str) 
     """The entries asked for. Raises UserNotFound, and UsageError for what contradicts itself."""
     if wanted.since is not None and wanted.until is not None and wanted.since >= wanted.until:
         raise UsageError("--since is not before --until", hint="both are in UTC; a date means the whole day")
+    if wanted.as_of is not None:
+        demand_past(history.clock(), wanted.as_of)
     statement = Statement(history, wanted)
     if statement.is_empty and wanted.user_id not in ledger.balances([wanted.user_id]):
         raise not_found(ledger, [wanted.user_id], ledger_name=ledger_name)
@@ -93,5 +106,5 @@ def _below(wanted: Wanted) -> int:
 
 
 def _digest(wanted: Wanted, seq: int) -> str:
-    parts = [wanted.user_id, wanted.since, wanted.until, wanted.kind, seq]
+    parts = [wanted.user_id, wanted.since, wanted.until, wanted.kind, wanted.as_of, seq]
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:8]

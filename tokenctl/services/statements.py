@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from tokenctl.errors import LedgerBroken, UsageError
 from tokenctl.models import Entry
 from tokenctl.services import history as histories
-from tokenctl.storage.history import History
+from tokenctl.storage.history import TOP, History
 from tokenctl.storage.ledger import Ledger
 
 #: Entries that a statement holds at most; they are in memory together.
@@ -91,6 +91,6 @@ def read(history: History, ledger: Ledger, user_id: str, since: datetime, *, led
 
 def _opening(history: History, user_id: str, since: datetime, entries: tuple[Entry, ...]) -> int:
     """What the account had before the month."""
-    before = entries[0].seq if entries else histories.TOP
+    before = entries[0].seq if entries else TOP
     last = history.page(user_id, below=before, until=since, rows=1)
     return last[0].balance_after if last else 0

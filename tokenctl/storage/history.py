@@ -32,6 +32,10 @@ class Part:
     until: datetime | None
 
 
+#: Above every seq.
+TOP = 2**63 - 1
+
+
 class History:
     """Reads of one user's rows; each is one statement on one partition."""
 
@@ -48,20 +52,41 @@ class History:
 
         return self._database.run("clock", now)
 
+    def seq_at(self, user_id: str, at: datetime) -> int:
+        """The seq of the user's last entry at a moment; 0 when there was none."""
+        values = {"account": user_id, "at": at}
+        row = self._database.run("seq_at", lambda c: c.execute(query("seq_at"), values).fetchone())
+        return int(row[0]) if row else 0
+
     def page(
-        self, user_id: str, *, below: int, until: datetime | None = None, kind: str | None = None, rows: int
+        self,
+        user_id: str,
+        *,
+        below: int,
+        upto: int = TOP,
+        until: datetime | None = None,
+        kind: str | None = None,
+        rows: int,
     ) -> list[Entry]:
-        """At most `rows` entries with a seq under `below`, the newest first; made before `until`, of one `kind`."""
-        values = {"account": user_id, "below": below, "until": until, "kind": kind, "rows": rows}
+        """At most `rows` entries with a seq under `below`, the newest first; made before `until`, of one `kind`.
+
+        Reversals above the seq `upto` are not told.
+        """
+        values = {"account": user_id, "below": below, "upto": upto, "until": until, "kind": kind, "rows": rows}
         return self._all("history", Entry, "history", values)
 
     def chain(self, user_id: str, seq: int) -> list[Entry]:
         """The entry, what reversed it, what reversed that, and so on; empty when there is none."""
         return self._all("show", Entry, "reversal_chain", {"account": user_id, "seq": seq})
 
-    def parts(self, user_id: str, *, holds: int) -> list[Part]:
-        """What the balance is made of, with at most `holds` open holds named; empty for an unknown user."""
-        found = self._all("explain", Part, "account_parts", {"account": user_id, "holds": holds})
+    def parts(self, user_id: str, *, holds: int, at: datetime | None = None) -> list[Part]:
+        """What the balance is, or was `at` a moment, made of; empty for an unknown user.
+
+        At most `holds` open holds are named.
+        """
+        upto = TOP if at is None else self.seq_at(user_id, at)
+        values = {"account": user_id, "holds": holds, "at": at, "upto": upto}
+        found = self._all("explain", Part, "account_parts", values)
         return found if any(part.part == "account" for part in found) else []
 
     def _all(self, operation: str, kind: type[T], name: str, values: Mapping[str, Any]) -> list[T]:

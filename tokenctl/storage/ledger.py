@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from psycopg.rows import class_row
@@ -43,10 +44,11 @@ class Ledger:
         self._wrote = wrote
         self._who = {"request_id": request_id, "claimed_by": claimed_by}
 
-    def balances(self, users: Sequence[str]) -> dict[str, Balance]:
-        """Balances by user id, in one query; unknown users are missing."""
-        values = {"users": list(users)}
-        rows = self._database.run("balances", lambda c: c.execute(query("balances"), values).fetchall())
+    def balances(self, users: Sequence[str], at: datetime | None = None) -> dict[str, Balance]:
+        """Balances by user id, in one query, now or `at` an earlier moment; unknown users are missing."""
+        name = "balances" if at is None else "balances_at"
+        values = {"users": list(users), "at": at}
+        rows = self._database.run(name, lambda c: c.execute(query(name), values).fetchall())
         return {
             user: Balance(user, balance, held, available, None if at is None else Change(at, amount, reason))
             for user, balance, held, available, at, amount, reason in rows

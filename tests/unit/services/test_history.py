@@ -34,8 +34,10 @@ class Rows:
         self.every = [entry(seq, KINDS[seq % 4]) for seq in range(1, newest + 1)]
         self.asked: list[int] = []
 
-    def page(self, user_id: str, *, below: int, until: datetime | None, kind: str | None, rows: int) -> list[Entry]:
-        assert user_id == "u1"
+    def page(
+        self, user_id: str, *, below: int, upto: int, until: datetime | None, kind: str | None, rows: int
+    ) -> list[Entry]:
+        assert (user_id, upto) == ("u1", 2**63 - 1)
         self.asked.append(rows)
         found = [
             e
