@@ -44,6 +44,13 @@ def show(batches: Batches, batch_id: str, *, ledger_name: str) -> BatchReport:
     findings = tuple(batches.findings(batch_id)) if batch.conflicting or batch.refused else ()
     rejects = _rejects(batch)
     advice, command = _way_on(batch, rejects)
+    undoing = batches.one(batch.reversed_by) if batch.reversed_by is not None else None
+    if undoing is not None and undoing.refused:
+        advice = (
+            f"batch {undoing.batch_id} reversed it but for {undoing.refused:,} entries, whose tokens were spent or"
+            " held; the same command takes them back when they are there"
+        )
+        command = again(undoing)
     undo = f"tokenctl reverse --batch {batch_id} --reason mistake" if batch.standing == "done" else None
     return BatchReport(batch, findings, rejects, advice, command, undo if batch.applied else None)
 

@@ -57,6 +57,7 @@ class Undoing:
     plan: Plan = field(default_factory=Plan)
     kinds: list[KindTotal] = field(default_factory=list)
     shortages: list[Shortage] = field(default_factory=list)
+    earlier: list[Batch] = field(default_factory=list)
     resumes: bool = False
     _store: BatchStore | None = None
     _opened: bool = False
@@ -95,10 +96,10 @@ class Undoing:
 
     def prepare(self) -> None:
         """Stage and count. Raises when there is nothing to reverse, not enough, or another total than expected."""
-        earlier = self._open()
+        self._open()
         staged, found = self.store.stage_reversal()
         if not staged and not self.resumes:
-            raise self._nothing(earlier, found=found)
+            raise self._nothing(found=found)
         self.plan = self.store.plan(known_only=False, drop=False)
         self.kinds = _by_kind(self.store.totals())
         self.shortages = self.store.shortages()
@@ -130,9 +131,12 @@ class Undoing:
         missing = sum(item.missing for item in self.shortages)
         users = "1 user lacks" if len(self.shortages) == 1 else f"{len(self.shortages):,} users lack"
         way = "" if nothing_left else "; --partial reverses what can be"
+        before = [batch for batch in self.earlier if batch.applied]
+        what = f"the rest of {self.name}" if before else self.name
+        done = f"; batch {before[-1].batch_id} reversed {before[-1].applied:,} entries" if before else ""
         return InsufficientTokens(
-            "\n".join([f"{self.name} cannot be reversed: {users} {missing:,} tokens", *named(self.shortages)]),
-            hint=f"nothing was changed; the tokens are spent or held{way}",
+            "\n".join([f"{what} cannot be reversed: {users} {missing:,} tokens", *named(self.shortages)]),
+            hint=f"nothing was changed; the tokens are spent or held{done}{way}",
             missing=missing,
             users=[item.user_id for item in self.shortages[:NAMED]],
             shortages=as_data(self.shortages),
@@ -142,13 +146,9 @@ class Undoing:
         """The error to end with when entries were left out."""
         if done.refused:
             return Refused(
-                "\n".join(
-                    [
-                        f"{_entries(done.refused)} not reversed: the tokens are spent or held",
-                        *named(self.shortages),
-                    ]
-                ),
-                hint="the same command reverses the rest when they have the tokens",
+                f"{_entries(done.refused)} not reversed: the tokens are spent or held",
+                hint="the same command reverses the rest when they are there;"
+                f" tokenctl batches show {done.batch_id} names the entries",
                 refused=done.refused,
                 shortages=as_data(self.shortages),
             )
@@ -180,21 +180,24 @@ class Undoing:
         if self._store is not None:
             self._store.close()
 
-    def _open(self) -> list[Batch]:
-        """Lock and open; answers the reversals that there have been of the same."""
+    def _open(self) -> None:
+        """Lock and open."""
         chosen = self.asked.chosen
         self._store = self.make_store(_batch_id(chosen, 0))
         if chosen.batch is not None:
             self.original = self.store.batch(chosen.batch)
             if self.original is None:
                 raise NotFound(f"no batch {chosen.batch} in this ledger", hint="tokenctl batches lists them")
-        earlier = self.store.reversals(chosen)
+        self.earlier = earlier = self.store.reversals(chosen)
         cut_off = next((batch.batch_id for batch in earlier if batch.state != "done"), None)
         self.store.close()
         self._store = self.make_store(cut_off or _batch_id(chosen, len(earlier)))
-        if not self.store.lock(*filter(None, [chosen.batch])):
+        names = [chosen.batch] if chosen.batch is not None else []
+        if not self.store.lock(*names):
+            by = self.store.holder(*names)
             raise LockHeld(
-                f"{self.name} is being imported or reversed at this moment", hint="try again when that is done"
+                f"{self.name} is being imported or reversed at this moment" + (f" by {by}" if by else ""),
+                hint="try again when that is done",
             )
         asked = self.asked
         match self.store.open_reversal(chosen, reason=asked.reason, note=asked.note, ticket=asked.ticket):
@@ -209,16 +212,15 @@ class Undoing:
             case "resume":
                 self.resumes = True
         self._opened = True
-        return earlier
 
-    def _nothing(self, earlier: Sequence[Batch], *, found: bool) -> TokenctlError:
+    def _nothing(self, *, found: bool) -> TokenctlError:
         """Why nothing was staged."""
         if not found and self.asked.chosen.operator is not None:
             return NotFound(
                 f"no entry is {self.name}",
                 hint="an operator is a database role, a user name or user@host, as tokenctl history shows them",
             )
-        by = f" by batch {earlier[-1].batch_id} ({earlier[-1].operator})" if earlier else ""
+        by = f" by batch {self.earlier[-1].batch_id} ({self.earlier[-1].operator})" if self.earlier else ""
         return AlreadyReversed(f"{self.name} is already reversed{by}", hint="nothing was changed")
 
     def _confirmed(self) -> int:

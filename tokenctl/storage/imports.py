@@ -21,7 +21,9 @@ from psycopg.rows import class_row
 from tokenctl.errors import TryLater
 from tokenctl.models import Batch, Finding, Plan, Selection
 from tokenctl.resilience.retry import KEYED, ONCE
+from tokenctl.storage import locks
 from tokenctl.storage.database import Connection, Database
+from tokenctl.storage.locks import Waits
 from tokenctl.storage.queries import query
 from tokenctl.storage.sidebyside import SideBySide
 
@@ -126,6 +128,10 @@ class BatchStore:
                 if row is None or not row[0]:
                     return False
         return True
+
+    def holder(self, *names: str) -> str | None:
+        """Who has the lock that `lock` did not get: login and program."""
+        return self._database.run("lock_holders", lambda c: locks.holder(c, batches=(self._batch, *names)))
 
     def batch(self, batch_id: str | None = None) -> Batch | None:
         """The batch's row, or None; any other batch by its id."""
@@ -236,12 +242,15 @@ class BatchStore:
 
     def apply(self, lanes: Sequence[PendingLane], *, progress: Callable[[int], None]) -> None:
         """Post slices side by side, each its own transaction; `progress` hears of rows done."""
+        waits = Waits()
 
         def one(connection: Connection, lane: PendingLane) -> None:
-            self._post(connection, lane)
+            with waits.noting(connection, part=lane.part):
+                self._post(connection, lane)
             progress(lane.staged)
 
-        self._side_by_side("import_apply", one, lanes)
+        with waits.telling():
+            self._side_by_side("import_apply", one, lanes)
 
     def apply_atomically(self, lanes: Sequence[PendingLane], *, progress: Callable[[int], None]) -> None:
         """Post all slices in one transaction: all or nothing, for the price of longer locks."""

@@ -12,6 +12,7 @@ from psycopg.rows import class_row
 
 from tokenctl.models import Balance, Change, Grant, Receipt, Reversal
 from tokenctl.storage.database import Connection, Database
+from tokenctl.storage.locks import Waits
 from tokenctl.storage.queries import query
 
 _GRANT = b"""
@@ -83,16 +84,29 @@ class Ledger:
         return self._write("reverse", _REVERSE, asdict(reversal))
 
     def _preview(self, operation: str, statement: bytes, values: dict[str, Any]) -> Receipt:
+        waits = Waits()
+
         def undone(connection: Connection) -> Receipt:
-            with connection.transaction(force_rollback=True):
+            with (
+                waits.noting(connection, account=values["user_id"]),
+                connection.transaction(force_rollback=True),
+            ):
                 return self._post(connection, statement, values)
 
-        return self._database.run(operation, undone)
+        with waits.telling():
+            return self._database.run(operation, undone)
 
     def _write(self, operation: str, statement: bytes, values: dict[str, Any]) -> Receipt:
         """One statement, one transaction. Its key makes it safe to send again after a lost answer."""
+        waits = Waits()
+
+        def post(connection: Connection) -> Receipt:
+            with waits.noting(connection, account=values["user_id"]):
+                return self._post(connection, statement, values)
+
         try:
-            return self._database.write(operation, lambda c: self._post(c, statement, values), key=values["key"])
+            with waits.telling():
+                return self._database.write(operation, post, key=values["key"])
         finally:
             self._wrote(values["user_id"])
 
