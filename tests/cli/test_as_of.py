@@ -87,7 +87,7 @@ def test_explain_of_then_is_the_waterfall_of_then(past: Cli) -> None:
     assert [(s["name"], s["net"], s["reversals"]) for s in data["sources"]] == [("shop", 100, 0), ("welcome", 40, 0)]
     got = past("explain", "u1", "--as-of", THEN, "--format", "table")
     assert "as of 2026-11-22 18:00 UTC; holds as far as their rows tell" in got.err
-    assert "its last entry of then agrees with the 2 entries" in got.err
+    assert "the last entry of then agrees with its 2 entries" in got.err
     assert past("explain", "u1", "--json").json["data"]["past"] is False
 
 

@@ -176,7 +176,7 @@ def test_rows_that_the_ledger_did_not_take_are_named(cli: Cli) -> None:
     got = cli("batches", "show", "a" * 12)
     assert got.err == "f.csv:2: idempotency_key: was used with other content (x:1)\n"
     assert cli("batches", "show", "a" * 12, "--json").json["data"]["findings"] == [
-        {"line": 2, "problem": "conflict", "user_id": "x"}
+        {"line": 2, "problem": "conflict", "user_id": "x", "id": "x:1"}
     ]
 
 

@@ -94,12 +94,13 @@ def printed(cli: Cli, home: Path) -> Iterator[Printed]:
 
 
 def test_the_past_and_what_an_operator_did_fit_theirs(printed: Printed, cli: Cli) -> None:
-    cli.grant("u1", 5)
+    cli.login("support2")
+    cli.grant("u9", 5)
     for command in ("balance", "history", "explain"):
-        printed(f"{command} u1 --as-of 2020-01-01")
+        printed(f"{command} u9 --as-of 2020-01-01")
     cli.login("postgres")
-    printed("reverse --operator support1 --since 2020-01-01 --reason mistake --dry-run")
-    printed("reverse --operator support1 --since 2020-01-01 --reason mistake --yes")
+    printed("reverse --operator support2 --since 2020-01-01 --reason mistake --dry-run")
+    printed("reverse --operator support2 --since 2020-01-01 --reason mistake --yes")
 
 
 def test_every_output_fits_the_schema_that_it_names(printed: Printed, cli: Cli, home: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tokenctl.output import Cell, Column, Count, Listing, Meta, Schema, Table, Tokens, TypedDict, View
+from tokenctl.output import Cell, Column, Count, EntryName, Listing, Meta, Schema, Table, Tokens, TypedDict, View
 from tokenctl.output.text import moment
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ _LIST = (
 )
 #: Hex digits of a file's digest in the list; JSON and `show` have all.
 _DIGEST = 12
+#: Rows that were left out and are named below the table of a batch; JSON names a hundred.
+SHOWN = 20
 
 
 class BatchRows(TypedDict):
@@ -69,11 +71,12 @@ class BatchSummary(TypedDict):
 
 
 class FindingData(TypedDict):
-    """A row that the ledger did not take."""
+    """A row that the ledger did not take; `id` is the entry that has its key, of a reversal what was not reversed."""
 
     line: Count
     problem: str
     user_id: str
+    id: EntryName | None
 
 
 class BatchData(BatchSummary):
@@ -162,7 +165,15 @@ def batch(report: BatchReport) -> View[BatchData]:
     found = report.batch
     data: BatchData = {
         **_batch(found),
-        "findings": [{"line": f.line, "problem": f.problem, "user_id": f.user_id} for f in report.findings],
+        "findings": [
+            {
+                "line": f.line,
+                "problem": f.problem,
+                "user_id": f.user_id,
+                "id": f"{f.user_id}:{f.other}" if f.other else None,
+            }
+            for f in report.findings
+        ],
         "rejects": report.rejects,
         "next": report.next,
         "command": report.command,
@@ -215,7 +226,14 @@ def _option(batch: BatchStanding, name: str) -> str | None:
     return None if value is None else str(value)
 
 
-def finding(file: str | None, found: Finding) -> str:
+def findings(report: BatchReport) -> list[str]:
+    """A line for each row that the ledger did not take, the first of them; so few that the table stays in sight."""
+    lines = [_finding(report.batch.file_name, found) for found in report.findings[:SHOWN]]
+    rest = (report.batch.refused or 0) + (report.batch.conflicting or 0) - len(lines)
+    return [*lines, f"and {rest:,} more"] if lines and rest > 0 else lines
+
+
+def _finding(file: str | None, found: Finding) -> str:
     """A row that the ledger did not take, as file:line: column: why; of a reversal, an entry."""
     if file is None:
         state = "its tokens are spent or held" if found.problem == "refused" else "another entry has its key"

@@ -72,8 +72,8 @@ def _show(run: Run, batch: BatchId) -> None:
     report = batches.show(run.runtime.batches, batch, ledger_name=run.settings.profile)
     run.show(batch_views.batch(report))
     if not run.output.machine:
-        for found in report.findings:
-            run.output.say(batch_views.finding(report.batch.file_name, found), mark="")
+        for line in batch_views.findings(report):
+            run.output.say(line, mark="")
 
 
 def register(app: typer.Typer) -> None:

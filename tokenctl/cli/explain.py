@@ -39,8 +39,12 @@ def _explain(run: Run, user: options.User, as_of: options.AsOf = None) -> None:
         raise trouble
     if found.past:
         run.output.say(f"as of {moment(found.as_of)}; holds as far as their rows tell", mark=" ")
-    what = "its last entry of then" if found.past else f"read {moment(found.as_of)}; the account"
-    run.output.say(f"{what} agrees with the {found.entries:,} entries", mark="✓")
+    what = "the last entry of then" if found.past else f"read {moment(found.as_of)}; the account"
+    run.output.say(f"{what} agrees with {_entries(found.entries)}", mark="✓")
+
+
+def _entries(count: int) -> str:
+    return "its one entry" if count == 1 else f"its {count:,} entries"
 
 
 def register(app: typer.Typer) -> None:

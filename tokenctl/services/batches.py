@@ -42,6 +42,8 @@ def show(batches: Batches, batch_id: str, *, ledger_name: str) -> BatchReport:
     if batch is None:
         raise NotFound(f"no batch {batch_id} in ledger {ledger_name}", hint="tokenctl batches lists them")
     findings = tuple(batches.findings(batch_id)) if batch.conflicting or batch.refused else ()
+    if batch.kind == "reversal":  # its lines are of no file, and start anew in each partition
+        findings = tuple(sorted(findings, key=lambda found: (found.user_id, int(found.other or 0))))
     rejects = _rejects(batch)
     advice, command = _way_on(batch, rejects)
     undoing = batches.one(batch.reversed_by) if batch.reversed_by is not None else None
