@@ -129,6 +129,22 @@ def test_a_list_that_ends_early_says_how_to_go_on(account: Cli) -> None:
     assert got.err == ""
 
 
+def test_what_is_posted_between_two_pages_moves_nothing(cli: Cli) -> None:
+    for n in range(7):
+        cli.grant("u1", 5, "--idempotency-key", f"k{n}")
+    seen: list[str] = []
+    cursor: tuple[str, ...] = ()
+    while True:
+        page = cli("history", "u1", "--limit", "3", *cursor, "--json").json
+        seen += [row["id"] for row in page["data"]]
+        if page["meta"]["next_cursor"] is None:
+            break
+        cursor = ("--cursor", page["meta"]["next_cursor"])
+        cli.grant("u1", 9, "--idempotency-key", f"between-{len(seen)}")
+        assert cli("reverse", "u1:1", "--reason", "x", "--yes").code == (0 if len(seen) == 3 else 1)
+    assert seen == [f"u1:{seq}" for seq in range(7, 0, -1)]
+
+
 def test_quiet_and_json_say_no_more(account: Cli) -> None:
     assert account("history", "u1", "--limit", "1", "-q").err == ""
     assert account("history", "u1", "--limit", "1", "--json").err == ""

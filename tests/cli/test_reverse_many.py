@@ -68,6 +68,11 @@ def test_partial_reverses_what_can_be_and_the_same_command_the_rest(short: tuple
     shown = cli("batches", "show", cli("batches", "--json").json["data"][0]["batch_id"], "--format", "table")
     assert "u1:3 was not reversed: its tokens are spent or held" in shown.err
     assert f"tokenctl reverse --batch {batch} --reason mistake" in shown.text
+    advice = cli("batches", "show", batch, "--json").json["data"]
+    assert "reversed it but for 2 entries, whose tokens were spent or held" in advice["next"]
+    assert advice["command"] == f"tokenctl reverse --batch {batch} --reason mistake"
+    rest = cli("reverse", "--batch", batch, *DONE)
+    assert f"the rest of batch {batch} cannot be reversed: 2 users lack 80 tokens" in rest.err
     cli.db.rows("UPDATE tokenctl.token_holds SET state = 'released', settled_at = clock_timestamp()")
     post(cli.db.connect("support1"), "u2", 50, key="again")
     assert cli("reverse", "--batch", batch, *DONE, "--json").json["data"]["rows"] == 2

@@ -252,6 +252,27 @@ def test_a_batch_reversal_killed_at_every_step_reverses_every_row_once(ledger_db
     db.check()
 
 
+def test_a_reversal_of_an_operator_that_is_killed_reverses_every_row_once(ledger_db: LedgerDB, tmp_path: Path) -> None:
+    db = ledger_db
+    with job(db.conninfo("batch1"), "batch-import", str(write(tmp_path))) as first:
+        assert first.end()[0] == 0
+    chosen = ("--operator", "batch1", "--since", "2026-01-01")
+    argv = ("reverse", *chosen, "--reason", "mistake", "--expect-total", str(TOTAL))
+    staged = "SELECT 1 FROM tokenctl.import_batches WHERE state = 'staging'"
+    kill_once(db, staged, *argv, then_lock=LOCK_BATCH.format("staging"))
+    for user in milestones(db, REVERSAL_SLICES)[1::4]:
+        kill_when_stuck(db, LOCK_ACCOUNT.format(user), *argv)
+    # What the operator does meanwhile is not of this reversal.
+    post(db.connect("batch1"), "u0", 7, key="late")
+    with job(db.conninfo("batch1"), *argv) as last:
+        code, data, err = last.end()
+    assert code == 0, err
+    assert db.rows(COUNTED, data["batch_id"]) == [("done", ROWS, ROWS, -TOTAL, 0, 0, 0, 0, 0)]
+    assert db.rows("SELECT sum(balance), max(balance) FROM tokenctl.token_accounts") == [(7, 7)]
+    assert staged_tables(db) == []
+    db.check()
+
+
 def test_a_server_that_stops_at_once_loses_staging_and_no_row(tmp_path: Path) -> None:
     """Unlogged tables are empty after a crash; what was posted stays posted."""
     with farm() as servers:
