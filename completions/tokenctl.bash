@@ -62,7 +62,7 @@ _tokenctl_child() {
 # Whether a value stands after this option.
 _tokenctl_takes() {
     case "$1" in
-        --amount|--batch|--campaign|--check|--config|--confirm|--confirm-amount|--crit|--cursor|--expect-rows|--expect-total|--format|--format-in|--head|--idempotency-key|--job|--kind|--limit|--month|--note|--operator|--output|--profile|--push|--reason|--reject-file|--request-id|--since|--state|--textfile|--ticket|--timeout|--until|--user|--wait|--warn|-o) return 0 ;;
+        --amount|--as-of|--batch|--campaign|--check|--config|--confirm|--confirm-amount|--crit|--cursor|--expect-rows|--expect-total|--format|--format-in|--head|--idempotency-key|--job|--kind|--limit|--month|--note|--operator|--output|--profile|--push|--reason|--reject-file|--request-id|--since|--state|--textfile|--ticket|--timeout|--until|--user|--wait|--warn|-o) return 0 ;;
         *) return 1 ;;
     esac
 }
@@ -72,9 +72,9 @@ _tokenctl_options() {
     local options option names
     case $1 in
         '') options='-V/--version -h/--help' ;;
-        'balance') options='--fresh --allow-stale --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
-        'explain') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
-        'history') options='--since --until --kind --limit --cursor --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
+        'balance') options='--fresh --allow-stale --as-of --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
+        'explain') options='--as-of --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
+        'history') options='--since --until --kind --limit --cursor --as-of --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'show') options='--json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'statement') options='--month --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'grant-bonus') options='--amount --reason --note --ticket --campaign --new-user -n/--dry-run -y/--yes --confirm-amount --idempotency-key --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;

@@ -12,29 +12,6 @@ BEGIN
 END
 $$;
 
--- Whether what the operator did to an entry still stands. Down from it, entry by entry that the
--- one above reverses: as many in a row as are the operator's own cancel each other out in
--- pairs. An even number leaves things as others left them, and nothing is to be reversed.
-CREATE OR REPLACE FUNCTION tokenctl.own_doing_stands(p_user_id text, p_seq bigint, p_operator text, p_since timestamptz, p_until timestamptz)
-  RETURNS boolean
-  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-  v_seq  bigint := p_seq;
-  v_odd  boolean := false;
-  v_mine boolean;
-BEGIN
-  WHILE v_seq IS NOT NULL LOOP
-    SELECT t.reverses_seq, (t.operator = p_operator OR t.claimed_by = p_operator OR starts_with(t.claimed_by, p_operator || '@'))
-        AND t.created_at >= p_since AND t.created_at < p_until  -- as in done_by, which is too slow for one entry
-      INTO v_seq, v_mine FROM tokenctl.token_transactions t WHERE t.user_id = p_user_id AND t.seq = v_seq;
-    EXIT WHEN v_mine IS NOT TRUE;
-    v_odd := NOT v_odd;
-  END LOOP;
-  RETURN v_odd;
-END
-$$;
-
 -- Make the reversal's row and its staging table. p_reverses names a batch, or p_operator, p_since
 -- and p_until what an operator did. Answers `open`, `resume` (an earlier run was cut off while
 -- it posted), `done` (by a twin), `unknown_batch`, `not_finished` or `not_allowed`.
@@ -96,23 +73,30 @@ DECLARE
   -- For a batch no time is compared: a clock that was set back must not leave entries out.
   v_chosen  text := CASE WHEN batch.reverses_batch IS NOT NULL THEN format('t.batch_id = %L', batch.reverses_batch)
     ELSE tokenctl.done_by(batch.reverses_operator, batch.reverses_since, batch.reverses_until) END;
-  v_stands  text := CASE WHEN batch.reverses_batch IS NOT NULL THEN 'true'
-    ELSE format('(t.reverses_seq IS NULL OR tokenctl.own_doing_stands(t.user_id, t.seq, %L, %L, %L))',
-      batch.reverses_operator, batch.reverses_since, batch.reverses_until) END;
 BEGIN
   IF batch.kind <> 'reversal' THEN
     RAISE EXCEPTION 'batch % is no reversal', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
   END IF;
   EXECUTE format('SELECT count(*) FROM %s', v_table) INTO staged;
   IF staged = 0 THEN
+    -- Down from an entry, each that the one above reverses: as many in a row as are chosen cancel
+    -- each other out in pairs. An even number leaves things as others left them, and nothing is to
+    -- be reversed. A batch has no such rows: what it chose is reversed as it stands.
     EXECUTE format($sql$
+      WITH RECURSIVE last AS MATERIALIZED (
+        SELECT t.* FROM %2$s t
+        WHERE %3$s AND t.batch_id IS DISTINCT FROM $4
+          AND NOT EXISTS (SELECT FROM %2$s r WHERE r.user_id = t.user_id AND r.reverses_seq = t.seq AND r.batch_id IS DISTINCT FROM $4)),
+      run AS (
+        SELECT user_id, seq AS top, reverses_seq AS below, 1 AS n FROM last WHERE reverses_seq IS NOT NULL AND $5
+        UNION ALL
+        SELECT t.user_id, r.top, t.reverses_seq, r.n + 1
+        FROM run r JOIN %2$s t ON t.user_id = r.user_id AND t.seq = r.below WHERE %3$s),
+      even AS MATERIALIZED (SELECT user_id, top FROM run GROUP BY user_id, top HAVING max(n) %% 2 = 0)
       INSERT INTO %1$s (line, user_id, amount, kind, reason, note, ticket, idempotency_key, reverses_seq)
       SELECT row_number() OVER (ORDER BY t.user_id, t.amount, t.seq), t.user_id, -t.amount, t.kind, $1, $2, $3, 'reverse:' || t.seq, t.seq
-      FROM %2$s t
-      WHERE %3$s AND t.batch_id IS DISTINCT FROM $4
-        AND NOT EXISTS (SELECT FROM %2$s r WHERE r.user_id = t.user_id AND r.reverses_seq = t.seq AND r.batch_id IS DISTINCT FROM $4)
-        AND %4$s $sql$, v_table, v_entries, v_chosen, v_stands)
-    USING batch.reason, batch.options ->> 'note', batch.options ->> 'ticket', p_batch;
+      FROM last t WHERE NOT EXISTS (SELECT FROM even e WHERE e.user_id = t.user_id AND e.top = t.seq) $sql$, v_table, v_entries, v_chosen)
+    USING batch.reason, batch.options ->> 'note', batch.options ->> 'ticket', p_batch, batch.reverses_operator IS NOT NULL;
     GET DIAGNOSTICS staged = ROW_COUNT;
   END IF;
   chosen := staged > 0;
@@ -188,7 +172,7 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION tokenctl.done_by(text, timestamptz, timestamptz), tokenctl.own_doing_stands(text, bigint, text, timestamptz, timestamptz),
+REVOKE ALL ON FUNCTION tokenctl.done_by(text, timestamptz, timestamptz),
   tokenctl.reversal_open_v1(text, text, text, timestamptz, timestamptz, text, text, text, text, text),
   tokenctl.reversal_stage_v1(text, integer), tokenctl.reversal_staged_v1(text, bigint, integer),
   tokenctl.reversal_totals_v1(text, integer), tokenctl.reversal_missing_v1(text, integer),
