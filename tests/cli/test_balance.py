@@ -200,7 +200,7 @@ def test_a_terminal_shows_a_table_with_grouped_numbers_and_the_zone(cli: Cli) ->
     heading, _line, row = got.text.splitlines()
     words = ["USER", "BALANCE", "HELD", "AVAILABLE", "LAST", "CHANGE", "AMOUNT", "REASON"]
     assert re.sub(r"\x1b\[[0-9;]*m", "", heading).split() == words
-    assert re.search(r"user_42 +1,500 +0 +1,500 +20\d\d-\d\d-\d\d \d\d:\d\d UTC +1,500 +goodwill", row)
+    assert re.search(r"user_42 +1,500 +0 +1,500 +20\d\d-\d\d-\d\d \d\d:\d\d UTC +\+1,500 +goodwill", row)
 
 
 def test_a_dash_on_a_terminal_says_so_instead_of_waiting(cli: Cli) -> None:

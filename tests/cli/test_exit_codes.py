@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cli.running import NOWHERE, Cli, CommandLine, run
+from tests.cli.running import NOWHERE, ROOT, Cli, CommandLine, environment, run
 from tests.pg import LedgerDB, post
 from tokenctl.storage.migrations import newest_version
 
@@ -158,6 +158,11 @@ def test_an_unexpected_failure_is_70_in_one_line(offline: CommandLine) -> None:
     assert first == "tokenctl: unexpected RuntimeError"
     assert "TOKENCTL_DEBUG=1" in hint
     assert offline("balance", "u1", "--json").problem["type"] == "urn:tokenctl:problem:bug"
+
+
+def test_a_module_that_cannot_be_loaded_is_a_bug_like_any_other() -> None:
+    got = run("balance", "u1", env=environment(PYTHONPATH=f"{ROOT / 'tests' / 'raise'}:{ROOT}"))
+    assert (got.code, got.out, "Traceback" in got.err, "TOKENCTL_DEBUG" in got.err) == (70, b"", False, True)
 
 
 def test_the_traceback_comes_only_with_debug(offline: CommandLine) -> None:

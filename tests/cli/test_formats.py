@@ -46,6 +46,7 @@ def test_an_unknown_format_of_the_environment_is_a_configuration_error(offline: 
         ((), {"TERM": "dumb"}),
         ((), {"NO_COLOR": "1"}),
         ((), {"NO_COLOR": "1", "FORCE_COLOR": "1"}),
+        ((), {"CLICOLOR": "0"}),
     ],
 )
 def test_no_escape_where_none_is_wanted(cli: Cli, flags: tuple[str, ...], more: dict[str, str]) -> None:
@@ -53,6 +54,18 @@ def test_no_escape_where_none_is_wanted(cli: Cli, flags: tuple[str, ...], more: 
     got = on_terminal("balance", "u1", *flags, env=environment(TERM="xterm") | more)
     assert ESCAPE not in got.text
     assert "1,500" in got.text
+
+
+def test_columns_sets_the_width_of_tables(cli: Cli) -> None:
+    cli.grant("u1", 1500)
+    wide = cli("balance", "u1", "--format", "table").text
+    cli.patch.setenv("COLUMNS", "40")
+    narrow = cli("balance", "u1", "--format", "table").text
+    assert max(map(len, wide.splitlines())) > 40 >= max(map(len, narrow.splitlines()))
+    assert " BALANCE      1,500\n" in narrow
+    for nonsense in ("0", "-5", "wide", ""):
+        cli.patch.setenv("COLUMNS", nonsense)
+        assert cli("balance", "u1", "--format", "table").text == wide
 
 
 def test_an_empty_no_color_is_not_set(cli: Cli) -> None:

@@ -133,15 +133,20 @@ def test_the_environment_may_name_another_file_or_a_key(server: GeminiServer, of
     assert offline("keys", "list").lines == [["env", "env", "ment", "ready", "", ""]]
 
 
-def test_no_key_and_a_file_for_everybody_are_78(server: GeminiServer, offline: CommandLine, home: Path) -> None:
+def test_a_file_for_everybody_is_78_and_so_is_a_test_of_no_key(
+    server: GeminiServer, offline: CommandLine, home: Path
+) -> None:
     (home / "keys.toml").chmod(0o644)
     ran = offline("keys", "list")
     assert (ran.code, ran.out) == (78, b"")
     assert f"chmod 600 {home / 'keys.toml'}" in ran.err
     (home / "config" / "tokenctl" / "config.toml").unlink()
     ran = offline("keys", "list")
-    assert ran.code == 78
-    assert "no Gemini key is configured" in ran.err
+    assert (ran.code, ran.out) == (0, b"")  # an empty list is no failure
+    assert "no key is configured" in ran.err
+    assert offline("keys", "list", "--json").json["data"] == []
+    ran = offline("keys", "test")
+    assert (ran.code, "no Gemini key is configured" in ran.err) == (78, True)
     assert server.asked == []
 
 

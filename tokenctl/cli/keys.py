@@ -32,7 +32,12 @@ def _list(run: Run) -> None:
     """
     from tokenctl.cli import key_views as views
 
-    run.show(views.keys(run.runtime.keyring.states(run.settings.gemini.model)))
+    gemini = run.settings.gemini
+    if gemini.keys_file is None and gemini.key is None:  # an empty list is no failure
+        run.show(views.keys([]))
+        run.output.say("no key is configured; GEMINI_API_KEYS_FILE or gemini.keys_file names a file of them")
+        return
+    run.show(views.keys(run.runtime.keyring.states(gemini.model)))
 
 
 def _test(

@@ -63,7 +63,7 @@ def balances(
         Column("HELD", number=True),
         Column("AVAILABLE", number=True),
         Column("LAST CHANGE"),
-        Column("AMOUNT", number=True),
+        Column("AMOUNT", number=True, signed=True),
         Column("REASON"),
     )
     rows: list[tuple[Cell, ...]] = [
