@@ -2,8 +2,8 @@
 
     python examples/make_examples.py
 
-writes november-bonuses.csv and december-promo.jsonl beside itself and prints
-what to expect of each. with-mistakes.csv is written by hand.
+writes november-bonuses.csv, december-promo.jsonl and three photos beside itself and
+prints what to expect of the first two. with-mistakes.csv is written by hand.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import csv
 import json
 import random
+import struct
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -133,8 +135,32 @@ def write(folder: Path) -> dict[str, list[Grant]]:
     return files
 
 
+PHOTOS = ("photo-1.png", "photo-2.png", "photo-3.png")
+_WIDTH, _HEIGHT = 48, 32
+
+
+def write_photos(folder: Path) -> None:
+    """Write three small PNGs, so that `generate` can be tried: a gradient each, in another colour."""
+    for channel, name in enumerate(PHOTOS):
+        rows = bytearray()
+        for y in range(_HEIGHT):
+            rows.append(0)  # no filter
+            for x in range(_WIDTH):
+                pixel = [3 * x, 5 * y, 40]
+                rows += bytes(pixel[(channel + i) % 3] for i in range(3))
+        header = struct.pack(">IIBBBBB", _WIDTH, _HEIGHT, 8, 2, 0, 0, 0)
+        # Not compressed, because not every zlib compresses to the same bytes.
+        chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(rows), 0)), (b"IEND", b""))
+        (folder / name).write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*chunk) for chunk in chunks))
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
 def main() -> None:
     """Write the files beside this script and print what an import should expect."""
+    write_photos(Path(__file__).parent)
     for name, grants in write(Path(__file__).parent).items():
         users = len({grant.user_id for grant in grants})
         total = sum(grant.amount for grant in grants)

@@ -64,7 +64,10 @@ CREATE TYPE tokenctl.generation_v1 AS (
 	width integer,
 	height integer,
 	idempotency_key text,
-	created_at timestamp with time zone
+	created_at timestamp with time zone,
+	response_id text,
+	model_version text,
+	usage jsonb
 );
 
 
@@ -207,10 +210,10 @@ $$;
 ALTER FUNCTION tokenctl.effective_reversal(p_user_id text, p_seq bigint) OWNER TO tokenctl_owner;
 
 --
--- Name: generation_capture_v1(text, text, text, bigint, integer, integer, text, text, jsonb, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+-- Name: generation_capture_v1(text, text, text, bigint, integer, integer, text, text, jsonb, text, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
 --
 
-CREATE FUNCTION tokenctl.generation_capture_v1(p_user_id text, p_generation_id text, p_image_sha256 text, p_image_bytes bigint, p_width integer, p_height integer, p_response_id text, p_model_version text, p_usage jsonb, p_request_id text, p_claimed_by text) RETURNS tokenctl.generation_v1
+CREATE FUNCTION tokenctl.generation_capture_v1(p_user_id text, p_generation_id text, p_image_sha256 text, p_image_bytes bigint, p_width integer, p_height integer, p_response_id text, p_model_version text, p_usage jsonb, p_lease_by text, p_request_id text, p_claimed_by text) RETURNS tokenctl.generation_v1
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '10s'
@@ -223,6 +226,10 @@ BEGIN
   answer := tokenctl.generation_row(p_user_id, p_generation_id, NULL);
   IF NOT tokenctl.may_generate() THEN
     answer.outcome := 'not_allowed';
+  ELSIF answer.outcome = 'open' AND NOT EXISTS (
+    SELECT FROM tokenctl.generations g WHERE g.user_id = p_user_id AND g.generation_id = p_generation_id AND g.lease_by = p_lease_by)
+  THEN
+    answer.outcome := 'busy';
   END IF;
   IF answer.outcome <> 'open' THEN
     RETURN answer;
@@ -230,7 +237,8 @@ BEGIN
   -- Settled first, so that this hold's own tokens are available to its payment.
   UPDATE tokenctl.token_holds h SET state = 'released', settled_at = clock_timestamp()
   WHERE h.user_id = p_user_id AND h.hold_id = p_generation_id;
-  receipt := tokenctl.post_one(p_user_id, 'generation', -answer.amount, 'generation', NULL, NULL, NULL,
+  receipt := tokenctl.post_one(p_user_id, 'generation', -answer.amount, 'image-' || lower(answer.quality),
+    format('generation %s, prices %s', p_generation_id, answer.price_version), NULL, NULL,
     'generation:' || p_generation_id, NULL, p_request_id, p_claimed_by, false);
   IF receipt.outcome NOT IN ('applied', 'replayed') THEN
     -- Past its deadline, and the tokens went elsewhere meanwhile: not paid, and on record.
@@ -253,13 +261,13 @@ END
 $$;
 
 
-ALTER FUNCTION tokenctl.generation_capture_v1(p_user_id text, p_generation_id text, p_image_sha256 text, p_image_bytes bigint, p_width integer, p_height integer, p_response_id text, p_model_version text, p_usage jsonb, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
+ALTER FUNCTION tokenctl.generation_capture_v1(p_user_id text, p_generation_id text, p_image_sha256 text, p_image_bytes bigint, p_width integer, p_height integer, p_response_id text, p_model_version text, p_usage jsonb, p_lease_by text, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
 
 --
 -- Name: generation_claim_v1(text, text, integer, integer, integer, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
 --
 
-CREATE FUNCTION tokenctl.generation_claim_v1(p_user_id text, p_generation_id text, p_lease_s integer, p_hold_s integer, p_max_attempts integer, p_request_id text) RETURNS tokenctl.generation_v1
+CREATE FUNCTION tokenctl.generation_claim_v1(p_user_id text, p_generation_id text, p_lease_s integer, p_hold_s integer, p_max_attempts integer, p_lease_by text) RETURNS tokenctl.generation_v1
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '10s'
@@ -278,14 +286,14 @@ BEGIN
     SELECT * INTO made FROM tokenctl.generations g WHERE g.user_id = p_user_id AND g.generation_id = p_generation_id;
     answer.outcome := CASE
       WHEN answer.expires_at <= v_now THEN 'expired'
-      WHEN made.lease_until > v_now AND made.lease_by <> p_request_id THEN 'busy'
+      WHEN made.lease_until > v_now AND made.lease_by <> p_lease_by THEN 'busy'
       WHEN made.attempts >= p_max_attempts THEN 'exhausted'
       ELSE 'claimed' END;
   END IF;
   IF answer.outcome <> 'claimed' THEN
     RETURN answer;
   END IF;
-  UPDATE tokenctl.generations g SET attempts = g.attempts + 1, lease_by = p_request_id, lease_until = v_now + p_lease_s * interval '1 s'
+  UPDATE tokenctl.generations g SET attempts = g.attempts + 1, lease_by = p_lease_by, lease_until = v_now + p_lease_s * interval '1 s'
   WHERE g.user_id = p_user_id AND g.generation_id = p_generation_id;
   UPDATE tokenctl.token_holds h SET expires_at = greatest(h.expires_at, v_now + p_hold_s * interval '1 s')
   WHERE h.user_id = p_user_id AND h.hold_id = p_generation_id;
@@ -294,7 +302,7 @@ END
 $$;
 
 
-ALTER FUNCTION tokenctl.generation_claim_v1(p_user_id text, p_generation_id text, p_lease_s integer, p_hold_s integer, p_max_attempts integer, p_request_id text) OWNER TO tokenctl_owner;
+ALTER FUNCTION tokenctl.generation_claim_v1(p_user_id text, p_generation_id text, p_lease_s integer, p_hold_s integer, p_max_attempts integer, p_lease_by text) OWNER TO tokenctl_owner;
 
 --
 -- Name: generation_open_v1(text, text, bigint, integer, text, text, text, text, text, text, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
@@ -311,6 +319,7 @@ DECLARE
   made    tokenctl.generations;
   answer  tokenctl.generation_v1;
   v_now   timestamptz;
+  is_running boolean;
 BEGIN
   answer.user_id := p_user_id;
   answer.generation_id := p_generation_id;
@@ -329,12 +338,14 @@ BEGIN
   SELECT * INTO hold FROM tokenctl.token_holds h WHERE h.user_id = p_user_id AND h.idempotency_key = p_key;
   IF FOUND THEN
     SELECT * INTO made FROM tokenctl.generations g WHERE g.user_id = p_user_id AND g.generation_id = hold.hold_id;
-    IF made.generation_id IS NULL OR (hold.amount, made.model, made.quality, made.aspect_ratio, made.price_version, made.input_sha256)
-      IS DISTINCT FROM (p_amount, p_model, p_quality, p_aspect_ratio, p_price_version, p_input_sha256)
+    is_running := hold.state = 'open' AND hold.expires_at > v_now;
+    IF made.generation_id IS NULL
+      OR (made.model, made.quality, made.aspect_ratio, made.input_sha256) IS DISTINCT FROM (p_model, p_quality, p_aspect_ratio, p_input_sha256)
+      OR is_running AND (hold.amount, made.price_version) <> (p_amount, p_price_version)
     THEN
       RETURN tokenctl.generation_row(p_user_id, hold.hold_id, 'conflict');
     END IF;
-    IF hold.state = 'captured' OR hold.state = 'open' AND hold.expires_at > v_now THEN
+    IF hold.state = 'captured' OR is_running THEN
       RETURN tokenctl.generation_row(p_user_id, hold.hold_id, NULL);
     END IF;
   END IF;
@@ -349,14 +360,15 @@ BEGIN
   END IF;
   IF hold.hold_id IS NULL THEN
     INSERT INTO tokenctl.token_holds (user_id, hold_id, amount, expires_at, purpose, idempotency_key, operator, claimed_by, request_id)
-    VALUES (p_user_id, p_generation_id, p_amount, v_now + p_hold_s * interval '1 s', 'generation', p_key, session_user, p_claimed_by, p_request_id);
+    VALUES (p_user_id, p_generation_id, p_amount, v_now + p_hold_s * interval '1 s', 'image-' || lower(p_quality), p_key, session_user, p_claimed_by, p_request_id);
     INSERT INTO tokenctl.generations (user_id, generation_id, model, quality, aspect_ratio, price_version, input_sha256)
     VALUES (p_user_id, p_generation_id, p_model, p_quality, p_aspect_ratio, p_price_version, p_input_sha256);
   ELSE
     UPDATE tokenctl.token_holds h SET state = 'open', settled_at = NULL, expires_at = v_now + p_hold_s * interval '1 s',
-      operator = session_user, claimed_by = p_claimed_by, request_id = p_request_id
+      amount = p_amount, operator = session_user, claimed_by = p_claimed_by, request_id = p_request_id
     WHERE h.user_id = p_user_id AND h.hold_id = hold.hold_id;
-    UPDATE tokenctl.generations g SET attempts = 0, lease_by = NULL, lease_until = NULL, released_why = NULL
+    UPDATE tokenctl.generations g SET price_version = p_price_version, lease_by = NULL, lease_until = NULL, released_why = NULL,
+      attempts = CASE WHEN hold.state = 'released' AND made.released_why NOT IN ('exhausted', 'deadline') THEN 0 ELSE g.attempts END
     WHERE g.user_id = p_user_id AND g.generation_id = hold.hold_id;
   END IF;
   RETURN tokenctl.generation_row(p_user_id, coalesce(hold.hold_id, p_generation_id), 'held');
@@ -367,10 +379,10 @@ $$;
 ALTER FUNCTION tokenctl.generation_open_v1(p_user_id text, p_generation_id text, p_amount bigint, p_hold_s integer, p_key text, p_model text, p_quality text, p_aspect_ratio text, p_price_version text, p_input_sha256 text, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
 
 --
--- Name: generation_release_v1(text, text, text, boolean, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+-- Name: generation_release_v1(text, text, text, boolean, text, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
 --
 
-CREATE FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_request_id text, p_claimed_by text) RETURNS tokenctl.generation_v1
+CREATE FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_lease_by text, p_request_id text, p_claimed_by text) RETURNS tokenctl.generation_v1
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '10s'
@@ -384,7 +396,7 @@ BEGIN
   SELECT * INTO made FROM tokenctl.generations g WHERE g.user_id = p_user_id AND g.generation_id = p_generation_id;
   IF NOT tokenctl.may_generate() THEN
     answer.outcome := 'not_allowed';
-  ELSIF answer.outcome = 'open' AND NOT p_force AND made.lease_until > clock_timestamp() AND made.lease_by <> p_request_id THEN
+  ELSIF answer.outcome = 'open' AND NOT p_force AND made.lease_until > clock_timestamp() AND made.lease_by <> p_lease_by THEN
     answer.outcome := 'busy';
   END IF;
   IF answer.outcome <> 'open' THEN
@@ -402,7 +414,7 @@ END
 $$;
 
 
-ALTER FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
+ALTER FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_lease_by text, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
 
 --
 -- Name: generation_row(text, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
@@ -417,7 +429,8 @@ DECLARE
 BEGIN
   SELECT coalesce(p_outcome, h.state), g.user_id, g.generation_id, h.state, h.amount, a.balance,
     a.balance - tokenctl.held_tokens(g.user_id), NULL, h.expires_at, g.attempts, g.lease_until, h.captured_seq, g.quality, g.model,
-    g.aspect_ratio, g.price_version, g.input_sha256, g.image_sha256, g.image_bytes, g.width, g.height, h.idempotency_key, g.created_at
+    g.aspect_ratio, g.price_version, g.input_sha256, g.image_sha256, g.image_bytes, g.width, g.height,
+    h.idempotency_key, g.created_at, g.response_id, g.model_version, g.usage
   INTO answer
   FROM tokenctl.generations g
   JOIN tokenctl.token_holds h ON h.user_id = g.user_id AND h.hold_id = g.generation_id
@@ -1929,6 +1942,7 @@ CREATE TABLE tokenctl.generations (
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     CONSTRAINT attempts_range CHECK ((attempts >= 0)),
     CONSTRAINT generation_id_form CHECK ((generation_id ~ '^[0-9a-f]{12}$'::text)),
+    CONSTRAINT image_whole CHECK ((num_nulls(image_sha256, image_bytes, width, height) = ANY (ARRAY[0, 4]))),
     CONSTRAINT input_sha256_form CHECK ((input_sha256 ~ '^[0-9a-f]{64}$'::text)),
     CONSTRAINT lease_paired CHECK (((lease_by IS NULL) = (lease_until IS NULL))),
     CONSTRAINT quality_known CHECK ((quality = ANY (ARRAY['1K'::text, '2K'::text, '4K'::text])))
@@ -2238,6 +2252,33 @@ ALTER TABLE tokenctl.token_transactions ENABLE ALWAYS TRIGGER append_only;
 
 
 --
+-- Name: token_holds captured_stays; Type: TRIGGER; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TRIGGER captured_stays BEFORE UPDATE ON tokenctl.token_holds FOR EACH ROW WHEN ((old.state = 'captured'::text)) EXECUTE FUNCTION tokenctl.refuse_change();
+
+ALTER TABLE tokenctl.token_holds ENABLE ALWAYS TRIGGER captured_stays;
+
+
+--
+-- Name: generations image_stays; Type: TRIGGER; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TRIGGER image_stays BEFORE UPDATE ON tokenctl.generations FOR EACH ROW WHEN ((old.image_sha256 IS NOT NULL)) EXECUTE FUNCTION tokenctl.refuse_change();
+
+ALTER TABLE tokenctl.generations ENABLE ALWAYS TRIGGER image_stays;
+
+
+--
+-- Name: generations never_deleted; Type: TRIGGER; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TRIGGER never_deleted BEFORE DELETE ON tokenctl.generations FOR EACH ROW EXECUTE FUNCTION tokenctl.refuse_change();
+
+ALTER TABLE tokenctl.generations ENABLE ALWAYS TRIGGER never_deleted;
+
+
+--
 -- Name: token_accounts never_deleted; Type: TRIGGER; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -2247,12 +2288,30 @@ ALTER TABLE tokenctl.token_accounts ENABLE ALWAYS TRIGGER never_deleted;
 
 
 --
+-- Name: token_holds never_deleted; Type: TRIGGER; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TRIGGER never_deleted BEFORE DELETE ON tokenctl.token_holds FOR EACH ROW EXECUTE FUNCTION tokenctl.refuse_change();
+
+ALTER TABLE tokenctl.token_holds ENABLE ALWAYS TRIGGER never_deleted;
+
+
+--
 -- Name: audit_log never_truncated; Type: TRIGGER; Schema: tokenctl; Owner: tokenctl_owner
 --
 
 CREATE TRIGGER never_truncated BEFORE TRUNCATE ON tokenctl.audit_log FOR EACH STATEMENT EXECUTE FUNCTION tokenctl.refuse_change();
 
 ALTER TABLE tokenctl.audit_log ENABLE ALWAYS TRIGGER never_truncated;
+
+
+--
+-- Name: generations never_truncated; Type: TRIGGER; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TRIGGER never_truncated BEFORE TRUNCATE ON tokenctl.generations FOR EACH STATEMENT EXECUTE FUNCTION tokenctl.refuse_change();
+
+ALTER TABLE tokenctl.generations ENABLE ALWAYS TRIGGER never_truncated;
 
 
 --
@@ -2280,6 +2339,15 @@ ALTER TABLE tokenctl.seals ENABLE ALWAYS TRIGGER never_truncated;
 CREATE TRIGGER never_truncated BEFORE TRUNCATE ON tokenctl.token_accounts FOR EACH STATEMENT EXECUTE FUNCTION tokenctl.refuse_change();
 
 ALTER TABLE tokenctl.token_accounts ENABLE ALWAYS TRIGGER never_truncated;
+
+
+--
+-- Name: token_holds never_truncated; Type: TRIGGER; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE TRIGGER never_truncated BEFORE TRUNCATE ON tokenctl.token_holds FOR EACH STATEMENT EXECUTE FUNCTION tokenctl.refuse_change();
+
+ALTER TABLE tokenctl.token_holds ENABLE ALWAYS TRIGGER never_truncated;
 
 
 --
@@ -2366,21 +2434,21 @@ GRANT ALL ON FUNCTION tokenctl.effective_reversal(p_user_id text, p_seq bigint) 
 
 
 --
--- Name: FUNCTION generation_capture_v1(p_user_id text, p_generation_id text, p_image_sha256 text, p_image_bytes bigint, p_width integer, p_height integer, p_response_id text, p_model_version text, p_usage jsonb, p_request_id text, p_claimed_by text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+-- Name: FUNCTION generation_capture_v1(p_user_id text, p_generation_id text, p_image_sha256 text, p_image_bytes bigint, p_width integer, p_height integer, p_response_id text, p_model_version text, p_usage jsonb, p_lease_by text, p_request_id text, p_claimed_by text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
 --
 
-REVOKE ALL ON FUNCTION tokenctl.generation_capture_v1(p_user_id text, p_generation_id text, p_image_sha256 text, p_image_bytes bigint, p_width integer, p_height integer, p_response_id text, p_model_version text, p_usage jsonb, p_request_id text, p_claimed_by text) FROM PUBLIC;
-GRANT ALL ON FUNCTION tokenctl.generation_capture_v1(p_user_id text, p_generation_id text, p_image_sha256 text, p_image_bytes bigint, p_width integer, p_height integer, p_response_id text, p_model_version text, p_usage jsonb, p_request_id text, p_claimed_by text) TO tokenctl_support;
-GRANT ALL ON FUNCTION tokenctl.generation_capture_v1(p_user_id text, p_generation_id text, p_image_sha256 text, p_image_bytes bigint, p_width integer, p_height integer, p_response_id text, p_model_version text, p_usage jsonb, p_request_id text, p_claimed_by text) TO tokenctl_batch;
+REVOKE ALL ON FUNCTION tokenctl.generation_capture_v1(p_user_id text, p_generation_id text, p_image_sha256 text, p_image_bytes bigint, p_width integer, p_height integer, p_response_id text, p_model_version text, p_usage jsonb, p_lease_by text, p_request_id text, p_claimed_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.generation_capture_v1(p_user_id text, p_generation_id text, p_image_sha256 text, p_image_bytes bigint, p_width integer, p_height integer, p_response_id text, p_model_version text, p_usage jsonb, p_lease_by text, p_request_id text, p_claimed_by text) TO tokenctl_support;
+GRANT ALL ON FUNCTION tokenctl.generation_capture_v1(p_user_id text, p_generation_id text, p_image_sha256 text, p_image_bytes bigint, p_width integer, p_height integer, p_response_id text, p_model_version text, p_usage jsonb, p_lease_by text, p_request_id text, p_claimed_by text) TO tokenctl_batch;
 
 
 --
--- Name: FUNCTION generation_claim_v1(p_user_id text, p_generation_id text, p_lease_s integer, p_hold_s integer, p_max_attempts integer, p_request_id text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+-- Name: FUNCTION generation_claim_v1(p_user_id text, p_generation_id text, p_lease_s integer, p_hold_s integer, p_max_attempts integer, p_lease_by text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
 --
 
-REVOKE ALL ON FUNCTION tokenctl.generation_claim_v1(p_user_id text, p_generation_id text, p_lease_s integer, p_hold_s integer, p_max_attempts integer, p_request_id text) FROM PUBLIC;
-GRANT ALL ON FUNCTION tokenctl.generation_claim_v1(p_user_id text, p_generation_id text, p_lease_s integer, p_hold_s integer, p_max_attempts integer, p_request_id text) TO tokenctl_support;
-GRANT ALL ON FUNCTION tokenctl.generation_claim_v1(p_user_id text, p_generation_id text, p_lease_s integer, p_hold_s integer, p_max_attempts integer, p_request_id text) TO tokenctl_batch;
+REVOKE ALL ON FUNCTION tokenctl.generation_claim_v1(p_user_id text, p_generation_id text, p_lease_s integer, p_hold_s integer, p_max_attempts integer, p_lease_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.generation_claim_v1(p_user_id text, p_generation_id text, p_lease_s integer, p_hold_s integer, p_max_attempts integer, p_lease_by text) TO tokenctl_support;
+GRANT ALL ON FUNCTION tokenctl.generation_claim_v1(p_user_id text, p_generation_id text, p_lease_s integer, p_hold_s integer, p_max_attempts integer, p_lease_by text) TO tokenctl_batch;
 
 
 --
@@ -2393,12 +2461,12 @@ GRANT ALL ON FUNCTION tokenctl.generation_open_v1(p_user_id text, p_generation_i
 
 
 --
--- Name: FUNCTION generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_request_id text, p_claimed_by text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+-- Name: FUNCTION generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_lease_by text, p_request_id text, p_claimed_by text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
 --
 
-REVOKE ALL ON FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_request_id text, p_claimed_by text) FROM PUBLIC;
-GRANT ALL ON FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_request_id text, p_claimed_by text) TO tokenctl_support;
-GRANT ALL ON FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_request_id text, p_claimed_by text) TO tokenctl_batch;
+REVOKE ALL ON FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_lease_by text, p_request_id text, p_claimed_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_lease_by text, p_request_id text, p_claimed_by text) TO tokenctl_support;
+GRANT ALL ON FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_lease_by text, p_request_id text, p_claimed_by text) TO tokenctl_batch;
 
 
 --

@@ -16,6 +16,7 @@ _SECONDS = "a number of seconds above zero"
 _ADDRESS = "an https address, or an http one of 127.0.0.1 or localhost"
 _MODEL = "a model's name"
 _VERSION = "a version such as v1beta"
+_LABEL = "a short name such as 2026-11"
 _PROFILE = "a profile's name: letters, digits, _ and -"
 _DATABASE = "an address in quotes"
 
@@ -53,6 +54,10 @@ KEYS: dict[str, Key] = {
     "gemini.base_url": Key(_ADDRESS, '"https://generativelanguage.googleapis.com"', "Where Gemini is."),
     "gemini.api_version": Key(_VERSION, '"v1beta"', "The version of its interface."),
     "generate.model": Key(_MODEL, '"gemini-3-pro-image"', "The model that makes images."),
+    "prices.version": Key(_LABEL, '"2026-11"', "The name of this price list, which every charge keeps."),
+    "prices.1K": Key(_POSITIVE, "40", "Tokens that an image of 1K costs."),
+    "prices.2K": Key(_POSITIVE, "60", "Tokens that an image of 2K costs."),
+    "prices.4K": Key(_POSITIVE, "120", "Tokens that an image of 4K costs."),
 }
 _LEVELS = ("debug", "info", "warning", "error")
 _REASON = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -63,6 +68,7 @@ _PATTERNS = {
     ),
     _MODEL: re.compile(r"[a-z0-9][a-z0-9._-]{0,63}"),
     _VERSION: re.compile(r"v[0-9][a-z0-9]{0,15}"),
+    _LABEL: re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"),
     _PROFILE: re.compile(r"\w[\w-]{0,63}"),
 }
 
@@ -127,6 +133,19 @@ def write_example(path: Path) -> None:
         ) from error
     except OSError as error:
         raise CannotCreate(f"{path} cannot be made: {error.strerror}") from error
+
+
+def demand_address(text: str, origin: str) -> str:
+    """The address, if keys may be sent there: https, or http to this machine.
+
+    Raises ConfigError, without repeating what may hold a password.
+    """
+    if not _PATTERNS[_ADDRESS].fullmatch(text):
+        raise ConfigError(
+            f"{origin.removeprefix('env:')} is not an address that keys are sent to",
+            hint="https://…, or http:// to 127.0.0.1 or localhost; without a user, a password or a query",
+        )
+    return text
 
 
 def demand_name(profile: str, origin: str) -> None:

@@ -80,6 +80,18 @@ class NoImage(Refused):
     code = "no-image"
 
 
+class TooExpensive(Refused):
+    """It costs more than it may"""
+
+    code = "too-expensive"
+
+
+class Exhausted(Refused):
+    """Gemini was asked as often as it may be for one image"""
+
+    code = "exhausted"
+
+
 class BalanceTooLarge(Refused):
     """The balance would pass the largest number that JSON can carry"""
 

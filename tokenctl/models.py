@@ -258,6 +258,11 @@ class BatchStanding(Batch):
     posted: int
 
 
+#: The side of a square image of each quality, in pixels; another ratio has as many in all.
+SIDES = {"1K": 1024, "2K": 2048, "4K": 4096}
+_LEAST_SHARE = 0.75
+
+
 @dataclass(frozen=True)
 class Generation:
     """A paid job as the ledger has it; `outcome` as in sql/functions/100_generations.sql, amounts in tokens."""
@@ -283,6 +288,9 @@ class Generation:
     image_bytes: int | None
     width: int | None
     height: int | None
+    response_id: str | None
+    model_version: str | None
+    usage: dict[str, Any] | None
     idempotency_key: str | None
     created_at: datetime | None
 
@@ -290,6 +298,15 @@ class Generation:
     def transaction(self) -> str | None:
         """The name of its payment, USER:SEQ."""
         return None if self.captured_seq is None else f"{self.user_id}:{self.captured_seq}"
+
+    @property
+    def is_full_size(self) -> bool:
+        """Whether the image has the pixels that its quality promises.
+
+        Give or take the rounding of a ratio; a smaller quality in the place of a larger one has a quarter.
+        """
+        side = SIDES.get(self.quality or "", 0)
+        return (self.width or 0) * (self.height or 0) >= _LEAST_SHARE * side * side
 
 
 @dataclass(frozen=True)

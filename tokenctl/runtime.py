@@ -6,6 +6,7 @@ Only cli imports it. Heavy packages come in with the first thing that needs them
 from __future__ import annotations
 
 import contextlib
+import math
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,14 @@ _TIMEOUTS_S = {
     "doctor": 10.0,
 }
 #: The same for each step of a command that may take as long as its data is large.
-_STEP_TIMEOUTS_S = {"batch-import": 600.0, "reverse": 600.0, "history": 30.0, "verify": 600.0, "export": 600.0}
+_STEP_TIMEOUTS_S = {
+    "batch-import": 600.0,
+    "reverse": 600.0,
+    "history": 30.0,
+    "verify": 600.0,
+    "export": 600.0,
+    "generate": 20.0,
+}
 
 
 class Runtime:
@@ -184,9 +192,19 @@ class Runtime:
         from tokenctl.resilience.deadline import Deadline
 
         name, given = self.operation.name, self._settings.timeout_s
+        if name == "generate":  # whatever Gemini took, the ledger is told what came of it
+            return Deadline(min(given or math.inf, _STEP_TIMEOUTS_S[name]), each_step=True)
         steps = name in _STEP_TIMEOUTS_S and self._settings.origins["timeout"] != "flag"
         default = _STEP_TIMEOUTS_S.get(name) if steps else _TIMEOUTS_S.get(name)
         return Deadline(given if given is not None else default, each_step=steps)
+
+    @cached_property
+    def asking(self) -> Deadline:
+        """How long Gemini may be asked for one image, if --timeout says it: the image's quality has limits too."""
+        from tokenctl.resilience.deadline import Deadline
+
+        said = self._settings.origins["timeout"] == "flag"
+        return Deadline(self._settings.timeout_s if said else None)
 
     @cached_property
     def database(self) -> Database:
@@ -304,7 +322,10 @@ class Runtime:
         from tokenctl.storage.generations import GenerationStore
 
         return GenerationStore(
-            self.database, request_id=self.operation.request_id, claimed_by=self.operation.claimed_by
+            self.database,
+            request_id=self.operation.request_id,
+            claimed_by=self.operation.claimed_by,
+            wrote=self._forget_balance,
         )
 
     def batch_store(self, batch_id: str) -> BatchStore:

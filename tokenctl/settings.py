@@ -83,6 +83,14 @@ class Gemini:
 
 
 @dataclass(frozen=True)
+class Prices:
+    """What an image costs by its quality, in tokens; `version` names the table and stands on every charge."""
+
+    version: str | None = None
+    tokens: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that a command may want to know about where and how it runs."""
 
@@ -113,6 +121,7 @@ class Settings:
     remember_ids: bool
     health: Health
     gemini: Gemini
+    prices: Prices
     #: The configuration files that count, the strongest first.
     config_paths: tuple[Path, ...]
     data_dir: Path
@@ -189,6 +198,7 @@ def load(environ: Mapping[str, str], flags: Flags) -> Settings:
         remember_ids=first("completion.remember_ids", default=False),
         health=Health(first("health.expect_keys", default=False), first("health.import_max_age_s")),
         gemini=_gemini(sources),
+        prices=_prices(sources),
         rate_limits=_rate_limits(sources),
         config_paths=tuple(config_paths(sources.env, flags.config)),
         data_dir=data_dir,
@@ -296,6 +306,11 @@ def _limits(sources: Sources) -> Limits:
     )
 
 
+def _prices(sources: Sources) -> Prices:
+    told = {quality: sources.first(f"prices.{quality}") for quality in ("1K", "2K", "4K")}
+    return Prices(sources.first("prices.version"), {quality: price for quality, price in told.items() if price})
+
+
 def _gemini(sources: Sources) -> Gemini:
     default = Gemini()
     keys_file = sources.first("gemini.keys_file", variables=("GEMINI_API_KEYS_FILE",))
@@ -304,7 +319,12 @@ def _gemini(sources: Sources) -> Gemini:
     return Gemini(
         keys_file=Path(keys_file) if keys_file else None,
         key=key,
-        base_url=sources.first("gemini.base_url", default=default.base_url),
+        base_url=sources.first(
+            "gemini.base_url",
+            variables=("TOKENCTL_GEMINI_BASE_URL",),
+            read=configfile.demand_address,
+            default=default.base_url,
+        ),
         api_version=sources.first("gemini.api_version", default=default.api_version),
         model=sources.first("generate.model", default=default.model),
     )

@@ -45,6 +45,7 @@ VARIABLES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("TOKENCTL_CACHE_DIR",), "Where the cache is."),
     (("TOKENCTL_DEBUG",), "Set to 1, an error shows where in the program it arose."),
     (("GEMINI_API_KEYS_FILE", "GEMINI_API_KEY"), "Gemini's keys: a file of mode 0600, else one key."),
+    (("TOKENCTL_GEMINI_BASE_URL",), "A server that speaks Gemini's language: https, or http on this machine."),
     (
         ("NO_COLOR", "CLICOLOR_FORCE", "FORCE_COLOR", "CLICOLOR", "TERM"),
         "Colours: none with NO_COLOR, CLICOLOR=0 or TERM=dumb, in a pipe too with the others; NO_COLOR beats them all.",

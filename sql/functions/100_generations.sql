@@ -10,8 +10,8 @@ BEGIN
     --   open          the same key and content have a hold already, and nobody has finished it
     --   captured      paid: the image exists; captured_seq is the transaction
     --   released      not paid; the tokens are free again
-    --   claimed       this request may call the provider now, until lease_until
-    --   busy          another request holds the lease, until lease_until
+    --   claimed       this run may call the provider now, until lease_until
+    --   busy          another run holds the lease, until lease_until; or it took this run's over
     --   exhausted     the provider was called as often as one generation may
     --   expired       the hold's deadline is past
     --   conflict      the key was used for another generation
@@ -39,7 +39,10 @@ BEGIN
       width         integer,
       height        integer,
       idempotency_key text,
-      created_at    timestamptz
+      created_at    timestamptz,
+      response_id   text,
+      model_version text,
+      usage         jsonb
     );
   END IF;
 END
@@ -54,7 +57,8 @@ DECLARE
 BEGIN
   SELECT coalesce(p_outcome, h.state), g.user_id, g.generation_id, h.state, h.amount, a.balance,
     a.balance - tokenctl.held_tokens(g.user_id), NULL, h.expires_at, g.attempts, g.lease_until, h.captured_seq, g.quality, g.model,
-    g.aspect_ratio, g.price_version, g.input_sha256, g.image_sha256, g.image_bytes, g.width, g.height, h.idempotency_key, g.created_at
+    g.aspect_ratio, g.price_version, g.input_sha256, g.image_sha256, g.image_bytes, g.width, g.height,
+    h.idempotency_key, g.created_at, g.response_id, g.model_version, g.usage
   INTO answer
   FROM tokenctl.generations g
   JOIN tokenctl.token_holds h ON h.user_id = g.user_id AND h.hold_id = g.generation_id
@@ -79,7 +83,9 @@ $$;
 
 -- Put p_amount tokens under a hold for p_hold_s seconds. The same key with the same content
 -- finds what it began: its hold when that is open, its image when it was paid; a hold that was
--- released or is past its deadline is made again, because nothing was paid for it.
+-- released or is past its deadline is made again, at the price of today, because nothing was
+-- paid for it. A run that told how it failed leaves no calls behind to be counted; one that
+-- died does.
 CREATE OR REPLACE FUNCTION tokenctl.generation_open_v1(
   p_user_id text, p_generation_id text, p_amount bigint, p_hold_s integer, p_key text, p_model text, p_quality text,
   p_aspect_ratio text, p_price_version text, p_input_sha256 text, p_request_id text, p_claimed_by text
@@ -92,6 +98,7 @@ DECLARE
   made    tokenctl.generations;
   answer  tokenctl.generation_v1;
   v_now   timestamptz;
+  is_running boolean;
 BEGIN
   answer.user_id := p_user_id;
   answer.generation_id := p_generation_id;
@@ -110,12 +117,14 @@ BEGIN
   SELECT * INTO hold FROM tokenctl.token_holds h WHERE h.user_id = p_user_id AND h.idempotency_key = p_key;
   IF FOUND THEN
     SELECT * INTO made FROM tokenctl.generations g WHERE g.user_id = p_user_id AND g.generation_id = hold.hold_id;
-    IF made.generation_id IS NULL OR (hold.amount, made.model, made.quality, made.aspect_ratio, made.price_version, made.input_sha256)
-      IS DISTINCT FROM (p_amount, p_model, p_quality, p_aspect_ratio, p_price_version, p_input_sha256)
+    is_running := hold.state = 'open' AND hold.expires_at > v_now;
+    IF made.generation_id IS NULL
+      OR (made.model, made.quality, made.aspect_ratio, made.input_sha256) IS DISTINCT FROM (p_model, p_quality, p_aspect_ratio, p_input_sha256)
+      OR is_running AND (hold.amount, made.price_version) <> (p_amount, p_price_version)
     THEN
       RETURN tokenctl.generation_row(p_user_id, hold.hold_id, 'conflict');
     END IF;
-    IF hold.state = 'captured' OR hold.state = 'open' AND hold.expires_at > v_now THEN
+    IF hold.state = 'captured' OR is_running THEN
       RETURN tokenctl.generation_row(p_user_id, hold.hold_id, NULL);
     END IF;
   END IF;
@@ -130,24 +139,26 @@ BEGIN
   END IF;
   IF hold.hold_id IS NULL THEN
     INSERT INTO tokenctl.token_holds (user_id, hold_id, amount, expires_at, purpose, idempotency_key, operator, claimed_by, request_id)
-    VALUES (p_user_id, p_generation_id, p_amount, v_now + p_hold_s * interval '1 s', 'generation', p_key, session_user, p_claimed_by, p_request_id);
+    VALUES (p_user_id, p_generation_id, p_amount, v_now + p_hold_s * interval '1 s', 'image-' || lower(p_quality), p_key, session_user, p_claimed_by, p_request_id);
     INSERT INTO tokenctl.generations (user_id, generation_id, model, quality, aspect_ratio, price_version, input_sha256)
     VALUES (p_user_id, p_generation_id, p_model, p_quality, p_aspect_ratio, p_price_version, p_input_sha256);
   ELSE
     UPDATE tokenctl.token_holds h SET state = 'open', settled_at = NULL, expires_at = v_now + p_hold_s * interval '1 s',
-      operator = session_user, claimed_by = p_claimed_by, request_id = p_request_id
+      amount = p_amount, operator = session_user, claimed_by = p_claimed_by, request_id = p_request_id
     WHERE h.user_id = p_user_id AND h.hold_id = hold.hold_id;
-    UPDATE tokenctl.generations g SET attempts = 0, lease_by = NULL, lease_until = NULL, released_why = NULL
+    UPDATE tokenctl.generations g SET price_version = p_price_version, lease_by = NULL, lease_until = NULL, released_why = NULL,
+      attempts = CASE WHEN hold.state = 'released' AND made.released_why NOT IN ('exhausted', 'deadline') THEN 0 ELSE g.attempts END
     WHERE g.user_id = p_user_id AND g.generation_id = hold.hold_id;
   END IF;
   RETURN tokenctl.generation_row(p_user_id, coalesce(hold.hold_id, p_generation_id), 'held');
 END
 $$;
 
--- The right to call the provider for p_lease_s seconds, given to one request at a time. It
--- is asked for before every call, counts the calls, and moves the hold's deadline along.
+-- The right to call the provider for p_lease_s seconds, given to one run at a time, which
+-- p_lease_by names. It is asked for before every call, counts the calls, and moves the hold's
+-- deadline along. From then on no other run can pay.
 CREATE OR REPLACE FUNCTION tokenctl.generation_claim_v1(
-  p_user_id text, p_generation_id text, p_lease_s integer, p_hold_s integer, p_max_attempts integer, p_request_id text
+  p_user_id text, p_generation_id text, p_lease_s integer, p_hold_s integer, p_max_attempts integer, p_lease_by text
 ) RETURNS tokenctl.generation_v1
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
 AS $$
@@ -165,14 +176,14 @@ BEGIN
     SELECT * INTO made FROM tokenctl.generations g WHERE g.user_id = p_user_id AND g.generation_id = p_generation_id;
     answer.outcome := CASE
       WHEN answer.expires_at <= v_now THEN 'expired'
-      WHEN made.lease_until > v_now AND made.lease_by <> p_request_id THEN 'busy'
+      WHEN made.lease_until > v_now AND made.lease_by <> p_lease_by THEN 'busy'
       WHEN made.attempts >= p_max_attempts THEN 'exhausted'
       ELSE 'claimed' END;
   END IF;
   IF answer.outcome <> 'claimed' THEN
     RETURN answer;
   END IF;
-  UPDATE tokenctl.generations g SET attempts = g.attempts + 1, lease_by = p_request_id, lease_until = v_now + p_lease_s * interval '1 s'
+  UPDATE tokenctl.generations g SET attempts = g.attempts + 1, lease_by = p_lease_by, lease_until = v_now + p_lease_s * interval '1 s'
   WHERE g.user_id = p_user_id AND g.generation_id = p_generation_id;
   UPDATE tokenctl.token_holds h SET expires_at = greatest(h.expires_at, v_now + p_hold_s * interval '1 s')
   WHERE h.user_id = p_user_id AND h.hold_id = p_generation_id;
@@ -181,11 +192,11 @@ END
 $$;
 
 -- Pay for an image that is on the disk: the hold becomes a transaction. A hold past its
--- deadline is paid all the same when the tokens are still there. Asked again, it answers
--- with the same transaction.
+-- deadline is paid all the same when the tokens are still there and no other run has claimed
+-- it since. Asked again, it answers with the same transaction.
 CREATE OR REPLACE FUNCTION tokenctl.generation_capture_v1(
   p_user_id text, p_generation_id text, p_image_sha256 text, p_image_bytes bigint, p_width integer, p_height integer,
-  p_response_id text, p_model_version text, p_usage jsonb, p_request_id text, p_claimed_by text
+  p_response_id text, p_model_version text, p_usage jsonb, p_lease_by text, p_request_id text, p_claimed_by text
 ) RETURNS tokenctl.generation_v1
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
 AS $$
@@ -197,6 +208,10 @@ BEGIN
   answer := tokenctl.generation_row(p_user_id, p_generation_id, NULL);
   IF NOT tokenctl.may_generate() THEN
     answer.outcome := 'not_allowed';
+  ELSIF answer.outcome = 'open' AND NOT EXISTS (
+    SELECT FROM tokenctl.generations g WHERE g.user_id = p_user_id AND g.generation_id = p_generation_id AND g.lease_by = p_lease_by)
+  THEN
+    answer.outcome := 'busy';
   END IF;
   IF answer.outcome <> 'open' THEN
     RETURN answer;
@@ -204,7 +219,8 @@ BEGIN
   -- Settled first, so that this hold's own tokens are available to its payment.
   UPDATE tokenctl.token_holds h SET state = 'released', settled_at = clock_timestamp()
   WHERE h.user_id = p_user_id AND h.hold_id = p_generation_id;
-  receipt := tokenctl.post_one(p_user_id, 'generation', -answer.amount, 'generation', NULL, NULL, NULL,
+  receipt := tokenctl.post_one(p_user_id, 'generation', -answer.amount, 'image-' || lower(answer.quality),
+    format('generation %s, prices %s', p_generation_id, answer.price_version), NULL, NULL,
     'generation:' || p_generation_id, NULL, p_request_id, p_claimed_by, false);
   IF receipt.outcome NOT IN ('applied', 'replayed') THEN
     -- Past its deadline, and the tokens went elsewhere meanwhile: not paid, and on record.
@@ -229,7 +245,7 @@ $$;
 -- Give the tokens back. Only whoever has the lease may while it runs; p_force is for the
 -- operator who knows better. Asked again, or after a capture, it says how things stand.
 CREATE OR REPLACE FUNCTION tokenctl.generation_release_v1(
-  p_user_id text, p_generation_id text, p_why text, p_force boolean, p_request_id text, p_claimed_by text
+  p_user_id text, p_generation_id text, p_why text, p_force boolean, p_lease_by text, p_request_id text, p_claimed_by text
 ) RETURNS tokenctl.generation_v1
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
 AS $$
@@ -242,7 +258,7 @@ BEGIN
   SELECT * INTO made FROM tokenctl.generations g WHERE g.user_id = p_user_id AND g.generation_id = p_generation_id;
   IF NOT tokenctl.may_generate() THEN
     answer.outcome := 'not_allowed';
-  ELSIF answer.outcome = 'open' AND NOT p_force AND made.lease_until > clock_timestamp() AND made.lease_by <> p_request_id THEN
+  ELSIF answer.outcome = 'open' AND NOT p_force AND made.lease_until > clock_timestamp() AND made.lease_by <> p_lease_by THEN
     answer.outcome := 'busy';
   END IF;
   IF answer.outcome <> 'open' THEN
@@ -259,7 +275,7 @@ BEGIN
 END
 $$;
 
--- A generation by its id alone, whoever's it is; looked for in every partition.
+-- A generation as it stands.
 CREATE OR REPLACE FUNCTION tokenctl.generation_v1(p_user_id text, p_generation_id text) RETURNS tokenctl.generation_v1
   LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -271,11 +287,11 @@ $$;
 REVOKE ALL ON FUNCTION tokenctl.generation_row(text, text, text), tokenctl.may_generate(),
   tokenctl.generation_open_v1(text, text, bigint, integer, text, text, text, text, text, text, text, text),
   tokenctl.generation_claim_v1(text, text, integer, integer, integer, text),
-  tokenctl.generation_capture_v1(text, text, text, bigint, integer, integer, text, text, jsonb, text, text),
-  tokenctl.generation_release_v1(text, text, text, boolean, text, text), tokenctl.generation_v1(text, text) FROM PUBLIC;
+  tokenctl.generation_capture_v1(text, text, text, bigint, integer, integer, text, text, jsonb, text, text, text),
+  tokenctl.generation_release_v1(text, text, text, boolean, text, text, text), tokenctl.generation_v1(text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
   tokenctl.generation_open_v1(text, text, bigint, integer, text, text, text, text, text, text, text, text),
   tokenctl.generation_claim_v1(text, text, integer, integer, integer, text),
-  tokenctl.generation_capture_v1(text, text, text, bigint, integer, integer, text, text, jsonb, text, text),
-  tokenctl.generation_release_v1(text, text, text, boolean, text, text) TO tokenctl_support, tokenctl_batch;
+  tokenctl.generation_capture_v1(text, text, text, bigint, integer, integer, text, text, jsonb, text, text, text),
+  tokenctl.generation_release_v1(text, text, text, boolean, text, text, text) TO tokenctl_support, tokenctl_batch;
 GRANT EXECUTE ON FUNCTION tokenctl.generation_v1(text, text) TO tokenctl_reader;

@@ -6,7 +6,7 @@ WITH findings AS MATERIALIZED (
     jsonb_build_object('generation', h.hold_id, 'state', h.state, 'amount', h.amount) AS detail
   FROM tokenctl.token_holds h
   LEFT JOIN tokenctl.generations g ON g.user_id = h.user_id AND g.generation_id = h.hold_id
-  WHERE (%(account)s::text IS NULL OR h.user_id = %(account)s::text) AND h.purpose = 'generation'
+  WHERE (%(account)s::text IS NULL OR h.user_id = %(account)s::text) AND h.purpose LIKE 'image-_k'
     AND (h.state = 'captured') <> (g.image_sha256 IS NOT NULL))
 SELECT
   (SELECT coalesce(jsonb_object_agg(rule, n), '{}') FROM (SELECT rule, count(*) AS n FROM findings GROUP BY 1) r) AS counts,

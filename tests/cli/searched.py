@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from typer.main import get_command
 
 from tests.cli.running import CommandLine, Ran
+from tests.pictures import REAL
 from tokenctl.cli.app import app
 from tokenctl.errors import Bug, ConfigError
 
@@ -32,7 +33,11 @@ VALUES = {
     "key": "env",
     "hold_id": "0123456789ab",
 }
-MORE = {"reverse": ["u1:1"], "breaker reset": ["--all"]}
+MORE = {
+    "reverse": ["u1:1"],
+    "breaker reset": ["--all"],
+    "generate": ["--prompt", CANARY, *(["--image", "photo.png"] * 3), "--quality", "1K", "--dry-run"],
+}
 UNTOLD = "untold"
 #: Usage errors by their nature: the database is not the embedded one.
 EMBEDDED_ONLY = {"db start", "db stop"}
@@ -89,12 +94,14 @@ class Searched:
         #: A folder that is not searched: what holds the secret on purpose.
         self.outside = outside
         self.log = home / "log"
+        Path("photo.png").write_bytes(REAL["png"])
         Path("grants.csv").write_text("user_id,amount,reason,idempotency_key\nu1,5,goodwill,k1\n")
         for name, value in (("TOKENCTL_LOG_FILE", str(self.log)), ("TOKENCTL_DEBUG", "1")):
             cli.patch.setenv(name, value)
         for name in ("PGPASSWORD", "GEMINI_API_KEY"):
             cli.patch.setenv(name, f"{CANARY}-{name}")
-        self._config(home / "config" / "tokenctl" / "config.toml", '[log]\nlevel = "debug"\n')
+        text = '[log]\nlevel = "debug"\n[prices]\nversion = "1"\n1K = 1\n'
+        self._config(home / "config" / "tokenctl" / "config.toml", text)
         cli.patch.setattr("tokenctl.cli.main.app", BUILT)  # built once: that is half of a run's time
         cli.patch.setattr(os, "execve", self._execute)
         cli.patch.setattr(socket, "getaddrinfo", this_machine_only(socket.getaddrinfo))

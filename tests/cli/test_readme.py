@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from tests.pg import LedgerDB
+from tests.gemini_server import image, serving
+from tests.pg import LedgerDB, post
+from tests.pictures import png
 from tokenctl.__main__ import main
 from tokenctl.cli.app import app
 from tokenctl.storage import migrations
@@ -43,6 +45,8 @@ def test_every_block_is_known_here() -> None:
         "make test",
         "mkdir -p ~/.local/share/bash-completion/completions ~/.zfunc ~/.config/fish/completions",
         "user_id,amount,reason,idempotency_key,note,ticket",
+        "[prices]",
+        "export GEMINI_API_KEY=the-key-that-google-gave-you",
         "export TOKENCTL_DATABASE_URL=" + TEST_DATABASE,
     ]
 
@@ -86,6 +90,22 @@ def test_a_database_of_ones_own(ledger_db: LedgerDB, home: Path) -> None:
     assert ledger_db.rows("SELECT max(version) FROM tokenctl.schema_migrations") == [
         (len(migrations.migration_files()),)
     ]
+
+
+def test_an_image_is_made_by_a_server_of_ones_own(ledger_db: LedgerDB, home: Path, tmp_path: Path) -> None:
+    post(ledger_db.connect("support1"), "u_30873", 100)
+    config = home / ".config" / "tokenctl" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(_block("[prices]"))
+    with serving(image(png(1024, 1024))) as server:
+        script = _block("export GEMINI_API_KEY").replace("https://gemini.example.org", server.url)
+        script = script.replace("images/", str(tmp_path))
+        done = _shell(script, home, TOKENCTL_DATABASE_URL=ledger_db.conninfo("support1"))
+        assert done.returncode == 0, done.stderr
+        assert server.keys == ["the-key-that-google-gave-you"]
+    assert len(list(tmp_path.glob("*.png"))) == 1
+    assert ledger_db.rows("SELECT amount, idempotency_key FROM tokenctl.token_holds") == [(40, "order-48711")]
+    assert ledger_db.rows("SELECT balance FROM tokenctl.token_accounts") == [(60,)]
 
 
 def test_every_command_in_the_table_exists() -> None:

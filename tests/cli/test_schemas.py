@@ -16,6 +16,7 @@ from tests.cli.running import NOWHERE, Cli, CommandLine, Ran
 from tests.gemini_server import serving
 from tests.integration.test_generations import ID, claim, opened
 from tests.pg import post
+from tests.pictures import REAL
 from tokenctl.cli import db_views, schema_views
 from tokenctl.cli.schema_views import GRANT_ROW, PROBLEM, published
 from tokenctl.output.schemas import Schema, json_schema
@@ -85,11 +86,13 @@ def printed(cli: Cli, home: Path) -> Iterator[Printed]:
     secrets = {n: f"AIzaSy-canary-of-some-{n}" for n in ("k1", "k2")}
     keys.write_text("".join(f'[[key]]\nid = "{n}"\nproject = "p"\nsecret = "{secrets[n]}"\n' for n in secrets))
     keys.chmod(0o600)
+    (home / "a.png").write_bytes(REAL["png"])
     with serving() as gemini:
         gemini.by_key = {secrets["k1"]: fake.model(), secrets["k2"]: fake.rejected()}
         config = home / "config" / "tokenctl" / "config.toml"
         config.parent.mkdir(parents=True)
-        config.write_text(f'[gemini]\nkeys_file = "{keys}"\nbase_url = "{gemini.url}"\n')
+        prices = '[prices]\nversion = "v1"\n1K = 4\n'
+        config.write_text(f'[gemini]\nkeys_file = "{keys}"\nbase_url = "{gemini.url}"\n{prices}')
         yield Printed(cli)
 
 
@@ -132,6 +135,7 @@ def test_every_output_fits_the_schema_that_it_names(printed: Printed, cli: Cli, 
     printed(f"reverse --batch {batch} --reason mistake --yes", forms=("json",))
     printed("batches list", forms=BOTH)
     printed(f"batches show {batch}", forms=BOTH)
+    printed("generate u1 --prompt cat --quality 1K --image a.png --image a.png --image a.png --dry-run", forms=BOTH)
     printed("holds list", forms=BOTH)
     printed("holds reconcile --dry-run", forms=BOTH)
     printed(f"holds release u1 {ID} --reason stuck --yes")

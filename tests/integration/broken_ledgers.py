@@ -41,11 +41,14 @@ def swap(first: int, second: int) -> tuple[str, ...]:
 
 def job(hold: str, image: str) -> tuple[str, str]:
     """A hold of a paid job, whose image has that digest."""
-    renamed = f"UPDATE @H SET hold_id = '0123456789ab', purpose = 'generation' WHERE hold_id = '{hold}'"  # noqa: S608
+    renamed = f"UPDATE @H SET hold_id = '0123456789ab', purpose = 'image-1k' WHERE hold_id = '{hold}'"  # noqa: S608
+    size = "NULL" if image == "NULL" else "1"
     made = f"""
         INSERT INTO tokenctl.generations
-          (user_id, generation_id, model, quality, price_version, input_sha256, image_sha256)
-        SELECT user_id, hold_id, 'm', '1K', 'v', repeat('0', 64), {image} FROM @H WHERE hold_id = '0123456789ab'
+          (user_id, generation_id, model, quality, price_version, input_sha256, image_sha256,
+          image_bytes, width, height)
+        SELECT user_id, hold_id, 'm', '1K', 'v', repeat('0', 64), {image}, {size}, {size}, {size}
+        FROM @H WHERE hold_id = '0123456789ab'
     """  # noqa: S608
     return renamed, made
 
@@ -167,7 +170,7 @@ BROKEN: dict[str, Broken] = {
     ),
     "a payment for no image": (job("done", "NULL"), {("paid-without-image", "u1")}),
     "a payment for a job that is gone": (
-        ("UPDATE @H SET purpose = 'generation' WHERE hold_id = 'done'",),
+        ("UPDATE @H SET purpose = 'image-1k' WHERE hold_id = 'done'",),
         {("paid-without-image", "u1")},
     ),
     "a payment forged": (

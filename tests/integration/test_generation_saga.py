@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.pg import LedgerDB, post
+from tokenctl.clients.generation import Outcome, Usage
 from tokenctl.errors import (
     CannotCreate,
     InsufficientTokens,
@@ -18,33 +19,24 @@ from tokenctl.errors import (
     LockHeld,
     NotFound,
     Refused,
+    TokenctlError,
     TryLater,
     Unavailable,
     UserNotFound,
 )
 from tokenctl.resilience.deadline import Deadline
-from tokenctl.services import generations
 from tokenctl.services.generations import Call, Job, Order, Result, Times
 from tokenctl.services.pictures import Place
 from tokenctl.storage.database import Database
 from tokenctl.storage.generations import GenerationStore
+from tokenctl.telemetry.metrics import Metrics
 
-ORDER = Order("u1", 40, "v1", "model-1", "2K", None, generations.input_digest("a cat", [b"one", b"two"]))
+ORDER = Order("u1", 40, "v1", "model-1", "2K", None, "a" * 64)
 PNG = b"\x89PNG\r\n\x1a\n not really"
+PICTURE = Outcome(PNG, "image/png", 2048, 2048, "r", "m", Usage(total=7), "a", 1)
 #: Every step that leaves a trace; a run dies before or after one of them.
 STEPS = ["open", "claim", "call", "write", "capture", "name"]
 CRASHED = 9
-
-
-@dataclass
-class Picture:
-    image: bytes = PNG
-    mime: str = "image/png"
-    width: int = 2048
-    height: int = 2048
-    response_id: str | None = "r"
-    model_version: str | None = "m"
-    usage: dict[str, Any] = field(default_factory=dict)
 
 
 _opened: list[Database] = []
@@ -57,20 +49,26 @@ def _closed() -> Iterator[None]:
         _opened.pop().close()
 
 
-def job(db: LedgerDB, folder: Path, *, lease_s: int = 0, request: str = "r1", said: list[str] | None = None) -> Job:
+def job(db: LedgerDB, folder: Path, *, said: list[str] | None = None, wait_s: float | None = 0) -> Job:
+    """As a new process has it."""
     database = Database(db.conninfo("support1"), application_name="test", deadline=Deadline(30))
     _opened.append(database)
-    store = GenerationStore(database, request_id=request, claimed_by="me@here")
-    return Job(store, folder, Times(lease_s, 600), (said if said is not None else []).append)
+    store = GenerationStore(database, request_id="r1", claimed_by="me@here")
+    told = (said if said is not None else []).append
+    return Job(store, folder, told, Metrics(None), Deadline(wait_s), sleep=lambda _s: None)
 
 
-def works(claim: Callable[[], None]) -> Picture:
+#: A lease that is over at once: as if the time had passed.
+NO_LEASE = Times(0, 600)
+
+
+def works(claim: Callable[[], None]) -> Outcome:
     claim()
-    return Picture()
+    return PICTURE
 
 
 def fails_with(error: BaseException) -> Call:
-    def call(claim: Callable[[], None]) -> Picture:
+    def call(claim: Callable[[], None]) -> Outcome:
         claim()
         raise error
 
@@ -79,7 +77,7 @@ def fails_with(error: BaseException) -> Call:
 
 def once(db: LedgerDB, folder: Path, call: Call = works, *, key: str | None = "k1", order: Order = ORDER) -> Result:
     one = job(db, folder)
-    one.open(order, key=key)
+    one.open(order, key=key, limits=NO_LEASE)
     return one.run(call)
 
 
@@ -146,7 +144,7 @@ def run_and_die(db: LedgerDB, folder: Path, step: str, when: str, calls: Path) -
 
 
 def counting(calls: Path, *, die: str | None = None) -> Call:
-    def call(claim: Callable[[], None]) -> Picture:
+    def call(claim: Callable[[], None]) -> Outcome:
         claim()
         if die == "before":
             os._exit(CRASHED)
@@ -154,7 +152,7 @@ def counting(calls: Path, *, die: str | None = None) -> Call:
             file.write("x")
         if die == "after":
             os._exit(CRASHED)
-        return Picture()
+        return PICTURE
 
     return call
 
@@ -223,7 +221,8 @@ def test_while_it_lives_every_failure_gives_the_tokens_back(
     with pytest.raises(type(error)):
         one.run(fails_with(error))
     assert rich.rows("SELECT state FROM tokenctl.token_holds") == [("released",)]
-    assert said == ["the hold of 40 tokens was released; u1 has 100 available"]
+    told = error.hint.splitlines() if isinstance(error, TokenctlError) else said
+    assert told == ["nothing was charged: the hold of 40 tokens was released, u1 has 100 available"]
     assert (charges(rich), names(tmp_path)) == (0, [])
     assert once(rich, tmp_path).generation.outcome == "captured"  # the same key may try again
     rich.check()
@@ -298,16 +297,16 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_held(rich: L
 
 
 def test_another_run_at_work_is_left_alone(rich: LedgerDB, tmp_path: Path) -> None:
-    first = job(rich, tmp_path, lease_s=600, request="r1")
+    first = job(rich, tmp_path)
     first.open(ORDER, key="k1")
 
-    def meanwhile(claim: Callable[[], None]) -> Picture:
+    def meanwhile(claim: Callable[[], None]) -> Outcome:
         claim()
-        second = job(rich, tmp_path, lease_s=600, request="r2")
+        second = job(rich, tmp_path)
         second.open(ORDER, key="k1")
         with pytest.raises(LockHeld, match="at work in another run"):
             second.run(works)
-        return Picture()
+        return PICTURE
 
     assert first.run(meanwhile).generation.outcome == "captured"
     assert charges(rich) == 1
@@ -321,15 +320,17 @@ def test_refusals_come_before_anything_is_sent(rich: LedgerDB, tmp_path: Path) -
         once(rich, tmp_path, order=Order("nobody", 1, "v1", "m", "4K", None, ORDER.input_sha256))
     once(rich, tmp_path)
     with pytest.raises(KeyConflict, match="was used for generation"):
-        once(rich, tmp_path, order=Order("u1", 41, "v1", "model-1", "2K", None, ORDER.input_sha256))
+        once(rich, tmp_path, order=replace(ORDER, quality="4K"))
+    dearer = once(rich, tmp_path, order=replace(ORDER, price=41, price_version="v2"))
+    assert (dearer.replayed, dearer.generation.amount, dearer.generation.price_version) == (True, 40, "v1")
     assert charges(rich) == 1
 
 
 def test_the_provider_is_called_three_times_at_most(rich: LedgerDB, tmp_path: Path) -> None:
-    def again_and_again(claim: Callable[[], None]) -> Picture:
+    def again_and_again(claim: Callable[[], None]) -> Outcome:
         for _ in range(4):
             claim()
-        return Picture()
+        return PICTURE
 
     with pytest.raises(Refused, match="has had its 3 calls"):
         once(rich, tmp_path, again_and_again)
@@ -337,12 +338,47 @@ def test_the_provider_is_called_three_times_at_most(rich: LedgerDB, tmp_path: Pa
     rich.check()
 
 
-def test_inputs_are_told_apart() -> None:
-    inputs: list[tuple[str, list[bytes]]] = [
-        ("a", [b"b"]),
-        ("ab", []),
-        ("", [b"ab"]),
-        ("a", [b"", b"b"]),
-        ("a", [b"b", b""]),
-    ]
-    assert len({generations.input_digest(prompt, images) for prompt, images in inputs}) == 5
+def test_a_run_that_was_taken_over_charges_nothing_and_touches_nothing(rich: LedgerDB, tmp_path: Path) -> None:
+    """Stopped while its lease ran out, it comes back with an image when another run has made and paid one."""
+    stopped = job(rich, tmp_path)
+    stopped.open(ORDER, key="k1", limits=NO_LEASE)
+
+    def overtaken(claim: Callable[[], None]) -> Outcome:
+        claim()
+        once(rich, tmp_path, another)
+        return PICTURE
+
+    def another(claim: Callable[[], None]) -> Outcome:
+        claim()
+        return replace(PICTURE, image=PNG + b"2")
+
+    with pytest.raises(LockHeld, match="another run took generation"):
+        stopped.run(overtaken)
+    (name,) = names(tmp_path)
+    assert ((tmp_path / name).read_bytes(), charges(rich)) == (PNG + b"2", 1)
+    rich.check()
+
+
+def test_a_claim_takes_the_right_to_pay_from_every_run_before(
+    rich: LedgerDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped, other = job(rich, tmp_path), job(rich, tmp_path)
+    stopped.open(ORDER, key="k1", limits=NO_LEASE)
+    other.open(ORDER, key="k1", limits=NO_LEASE)
+
+    def overtaken(claim: Callable[[], None]) -> Outcome:
+        claim()
+        with pytest.raises(Refused):
+            other.run(dies)
+        return PICTURE
+
+    def dies(claim: Callable[[], None]) -> Outcome:
+        claim()
+        raise Refused("as if it had died")
+
+    monkeypatch.setattr(other, "_release", lambda _why: [])
+    with pytest.raises(LockHeld):
+        stopped.run(overtaken)
+    assert (charges(rich), names(tmp_path)) == (0, [])
+    assert once(rich, tmp_path).generation.outcome == "captured"
+    rich.check()

@@ -27,8 +27,10 @@ def opened(connection: Connection, **given: object) -> dict[str, Any]:
     )
 
 
-def claim(connection: Connection, request: str = "r1", *, lease_s: int = 60, most: int = 3) -> dict[str, Any]:
-    values: dict[str, object] = {"id": ID, "lease": lease_s, "most": most, "request": request}
+def claim(
+    connection: Connection, request: str = "r1", *, generation: str = ID, lease_s: int = 60, most: int = 3
+) -> dict[str, Any]:
+    values: dict[str, object] = {"id": generation, "lease": lease_s, "most": most, "request": request}
     return call(
         connection,
         "SELECT (g).* FROM tokenctl.generation_claim_v1('u1', %(id)s, %(lease)s, 700, %(most)s, %(request)s) AS g",
@@ -36,19 +38,20 @@ def claim(connection: Connection, request: str = "r1", *, lease_s: int = 60, mos
     )
 
 
-def capture(connection: Connection, generation: str = ID) -> dict[str, Any]:
+def capture(connection: Connection, generation: str = ID, *, lease: str = "r1") -> dict[str, Any]:
     return call(
         connection,
         "SELECT (g).* FROM tokenctl.generation_capture_v1('u1', %(id)s, repeat('c', 64), 1234, 2048, 2048, 'resp',"
-        """ 'm-1', '{"total": 7}', 'r1', 'me@here') AS g""",
-        {"id": generation},
+        """ 'm-1', '{"total": 7}', %(lease)s, 'r1', 'me@here') AS g""",
+        {"id": generation, "lease": lease},
     )
 
 
 def release(connection: Connection, request: str = "r1", *, force: bool = False) -> dict[str, Any]:
     return call(
         connection,
-        "SELECT (g).* FROM tokenctl.generation_release_v1('u1', %(id)s, 'blocked', %(force)s, %(request)s, 'me') AS g",
+        "SELECT (g).* FROM tokenctl.generation_release_v1('u1', %(id)s, 'blocked', %(force)s, %(request)s,"
+        " 'r1', 'me') AS g",
         {"id": ID, "force": force, "request": request},
     )
 
@@ -71,7 +74,7 @@ def test_from_hold_to_payment(each_db: LedgerDB, rich: Connection) -> None:
     assert each_db.rows(
         "SELECT amount, kind, reason, operator, claimed_by, request_id, idempotency_key"
         " FROM tokenctl.token_transactions WHERE seq = 2"
-    ) == [(-40, "generation", "generation", "support1", "me@here", "r1", f"generation:{ID}")]
+    ) == [(-40, "generation", "image-2k", "support1", "me@here", "r1", f"generation:{ID}")]
     assert each_db.rows("SELECT state, captured_seq, settled_at IS NULL FROM tokenctl.token_holds") == [
         ("captured", 2, False)
     ]
@@ -200,6 +203,7 @@ def test_a_late_payment_never_takes_what_others_were_promised(each_db: LedgerDB,
     late = capture(rich)
     assert (late["outcome"], late["missing"], late["state"]) == ("insufficient", 20, "released")
     assert each_db.rows("SELECT balance FROM tokenctl.token_accounts") == [(100,)]
+    claim(rich, generation=OTHER)
     assert capture(rich, OTHER)["outcome"] == "captured"
     each_db.check()
 

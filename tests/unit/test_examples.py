@@ -15,6 +15,7 @@ EXAMPLES = Path(make_examples.__file__).parent
 
 def test_committed_examples_are_generated(tmp_path: Path) -> None:
     make_examples.write(tmp_path)
+    make_examples.write_photos(tmp_path)
     for made in tmp_path.iterdir():
         assert made.read_bytes() == (EXAMPLES / made.name).read_bytes(), f"{made.name}: run make_examples.py"
 

@@ -19,6 +19,7 @@ from tokenctl.cli import (
     doctor,
     explain,
     export,
+    generate,
     grant_bonus,
     health,
     help_command,
@@ -62,7 +63,7 @@ def _root(version: Annotated[bool, typer.Option("--version", "-V", help="Print t
 #: The commands as `--help` lists them.
 SECTIONS: dict[str, tuple[ModuleType, ...]] = {
     "See what is": (balance, explain, history, show, statement),
-    "Change the ledger": (grant_bonus, batch_import, batches, reverse, holds),
+    "Change the ledger": (grant_bonus, batch_import, batches, reverse, generate, holds),
     "Watch and prove": (health, verify, export, metrics, breaker, cache),
     "Set up": (doctor, config, db, keys, completion, schema, help_command),
 }

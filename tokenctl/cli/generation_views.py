@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from tokenctl.cli.views import pairs
 from tokenctl.models import Generation, Hold
-from tokenctl.output import Column, Count, EntryName, Schema, Table, Tokens, TypedDict, View
+from tokenctl.output import Cell, Column, Count, EntryName, Schema, Table, Tokens, TypedDict, View
+from tokenctl.output.views import json_ready
+
+if TYPE_CHECKING:
+    from tokenctl.clients.generation import Request
+    from tokenctl.services.generations import Order
 
 
 class HoldData(TypedDict):
@@ -32,6 +36,67 @@ class HoldData(TypedDict):
     released_why: str | None
 
 
+class UsageData(TypedDict):
+    """The tokens that Gemini counted, which are not the ledger's; null is what it did not tell."""
+
+    prompt: Count | None
+    output: Count | None
+    thoughts: Count | None
+    total: Count | None
+
+
+class PhotoData(TypedDict):
+    """A photo that would be sent."""
+
+    path: str
+    mime: str
+    width: Count
+    height: Count
+    bytes: Count
+
+
+class PlanData(TypedDict):
+    """What a generation would cost and send; `already` is what the key has begun or paid."""
+
+    user_id: str
+    cost: Tokens
+    price_version: str
+    balance: Tokens | None
+    available_before: Tokens
+    available: Tokens | None
+    already: str | None
+    transaction: EntryName | None
+    model: str
+    quality: str
+    aspect_ratio: str | None
+    prompt_characters: Count
+    images: list[PhotoData]
+    bytes: Count
+
+
+class ImageData(TypedDict):
+    """What stands beside an image as <id>.json: where it comes from and what it cost."""
+
+    id: str
+    user_id: str
+    created_at: datetime | None
+    quality: str | None
+    aspect_ratio: str | None
+    width: Count | None
+    height: Count | None
+    full_size: bool
+    bytes: Count | None
+    sha256: str | None
+    charged: Tokens
+    price_version: str | None
+    transaction: EntryName | None
+    model: str | None
+    model_version: str | None
+    response_id: str | None
+    usage: UsageData
+    prompt: str | None
+
+
 class GenerationData(TypedDict):
     """A paid job: its image, its payment, and what its user has now."""
 
@@ -40,21 +105,29 @@ class GenerationData(TypedDict):
     state: str | None
     image: str | None
     quality: str | None
+    aspect_ratio: str | None
     width: Count | None
     height: Count | None
+    full_size: bool | None
     bytes: Count | None
     sha256: str | None
     charged: Tokens
     transaction: EntryName | None
     balance: Tokens | None
     available: Tokens | None
-    model: str | None
     price_version: str | None
+    model: str | None
+    model_version: str | None
+    response_id: str | None
+    usage: UsageData
+    calls: Count | None
     idempotency_key: str | None
+    undo: str | None
 
 
 HOLDS = Schema("tokenctl.holds.v1", list[HoldData])
 GENERATION = Schema("tokenctl.generation.v1", GenerationData)
+PLAN = Schema("tokenctl.generation_plan.v1", PlanData)
 
 
 def holds(found: Sequence[Hold]) -> View[list[HoldData]]:
@@ -100,24 +173,135 @@ def _hold(hold: Hold) -> HoldData:
     }
 
 
-def generation(at: Generation, path: Path | None = None) -> View[GenerationData]:
+def plan(request: Request, order: Order, at: Generation) -> View[PlanData]:
+    """What `generate` would charge and send; `at` is what the ledger says to it."""
+    paid = at.outcome == "captured"
+    data: PlanData = {
+        "user_id": order.user_id,
+        "cost": 0 if paid else order.price,
+        "price_version": order.price_version,
+        "balance": at.balance,
+        "available_before": (at.available or 0) + (order.price if at.outcome == "held" else 0),
+        "available": at.available,
+        "already": at.generation_id if at.outcome != "held" else None,
+        "transaction": at.transaction,
+        "model": request.model,
+        "quality": request.quality,
+        "aspect_ratio": request.aspect_ratio,
+        "prompt_characters": len(request.prompt),
+        "images": [
+            {"path": str(i.path), "mime": i.mime, "width": i.width, "height": i.height, "bytes": i.size_bytes}
+            for i in request.images
+        ],
+        "bytes": sum(image.size_bytes for image in request.images),
+    }
+    photos: dict[str, Cell] = {
+        f"IMAGE {number}": f"{i.path}  {i.width} x {i.height}, {i.size_bytes:,} bytes"
+        for number, i in enumerate(request.images, 1)
+    }
+    shown: dict[str, Cell] = {
+        "USER": order.user_id,
+        "COST": data["cost"],
+        "AVAILABLE": data["available_before"],
+        "LEFT": at.available,
+        "PRICES": order.price_version,
+        "MODEL": request.model,
+        "QUALITY": request.quality,
+        "ASPECT RATIO": request.aspect_ratio,
+        "PROMPT": f"{len(request.prompt):,} characters",
+        **photos,
+        "ALREADY": f"generation {at.generation_id}, {at.state}" if data["already"] else None,
+    }
+    return View(PLAN, data, _pairs(shown))
+
+
+def generation(at: Generation, image: str | None = None) -> View[GenerationData]:
     """One generation: its image, its payment, and what its user has now."""
     data: GenerationData = {
         "id": at.generation_id,
         "user_id": at.user_id,
         "state": at.state,
-        "image": None if path is None else str(path),
+        "image": image,
         "quality": at.quality,
+        "aspect_ratio": at.aspect_ratio,
         "width": at.width,
         "height": at.height,
+        "full_size": None if at.width is None else at.is_full_size,
         "bytes": at.image_bytes,
         "sha256": at.image_sha256,
-        "charged": (at.amount or 0) if at.state == "captured" else 0,
+        "charged": _charged(at),
         "transaction": at.transaction,
         "balance": at.balance,
         "available": at.available,
-        "model": at.model,
         "price_version": at.price_version,
+        "model": at.model,
+        "model_version": at.model_version,
+        "response_id": at.response_id,
+        "usage": _usage(at),
+        "calls": at.attempts,
         "idempotency_key": at.idempotency_key,
+        "undo": None if at.transaction is None else f"tokenctl reverse {at.transaction} --reason mistake",
     }
-    return View(GENERATION, data, pairs(data))
+    shown: dict[str, Cell] = {
+        "IMAGE": image,
+        "SIZE": f"{at.width} x {at.height}, {at.image_bytes:,} bytes" if at.width else None,
+        "GENERATION": at.generation_id,
+        "USER": at.user_id,
+        "STATE": at.state,
+        "CHARGED": data["charged"],
+        "TRANSACTION": at.transaction,
+        "BALANCE": at.balance,
+        "AVAILABLE": at.available,
+        "QUALITY": at.quality,
+        "PRICES": at.price_version,
+        "MODEL": at.model_version or at.model,
+        "KEY": at.idempotency_key,
+        "UNDO": data["undo"],
+    }
+    return View(GENERATION, data, _pairs(shown), value=image)
+
+
+def sidecar(at: Generation, prompt: str | None) -> dict[str, Any]:
+    """What stands beside the image, as JSON; `prompt` is None unless it is to be kept."""
+    data: ImageData = {
+        "id": at.generation_id,
+        "user_id": at.user_id,
+        "created_at": at.created_at,
+        "quality": at.quality,
+        "aspect_ratio": at.aspect_ratio,
+        "width": at.width,
+        "height": at.height,
+        "full_size": at.is_full_size,
+        "bytes": at.image_bytes,
+        "sha256": at.image_sha256,
+        "charged": _charged(at),
+        "price_version": at.price_version,
+        "transaction": at.transaction,
+        "model": at.model,
+        "model_version": at.model_version,
+        "response_id": at.response_id,
+        "usage": _usage(at),
+        "prompt": prompt,
+    }
+    ready: dict[str, Any] = json_ready(data)
+    return ready
+
+
+def _charged(at: Generation) -> int:
+    return (at.amount or 0) if at.state == "captured" else 0
+
+
+def _usage(at: Generation) -> UsageData:
+    told = at.usage or {}
+    return {
+        "prompt": told.get("prompt"),
+        "output": told.get("output"),
+        "thoughts": told.get("thoughts"),
+        "total": told.get("total"),
+    }
+
+
+def _pairs(shown: Mapping[str, Cell]) -> Table:
+    kept = {name: value for name, value in shown.items() if value is not None}
+    columns = [Column(name, number=isinstance(value, int)) for name, value in kept.items()]
+    return Table(columns, [tuple(kept.values())], pairs=True)

@@ -61,6 +61,7 @@ class _Job:
     request: Request
     request_id: str
     deadlines: tuple[Deadline, ...]
+    before_call: Callable[[], None]
 
     def left_s(self) -> float:
         """Seconds until the first of the deadlines, one of which is a limit of ours."""
@@ -99,13 +100,16 @@ class Generator:
         if self._gemini is not None:
             self._gemini.close()
 
-    def generate(self, request: Request, *, deadline: Deadline, request_id: str) -> Outcome:
-        """The image, or the error of the last call.
+    def generate(
+        self, request: Request, *, deadline: Deadline, request_id: str, before_call: Callable[[], None] = lambda: None
+    ) -> Outcome:
+        """The image, or the error of the last call; `before_call` is asked before each, and what it raises is the end.
 
         Raises ContentRefused, NoImage, BadData, NoInput, ConfigError, RateLimited, TimedOut,
         GeminiUnavailable or BreakerOpen; whichever it is, no image was kept.
         """
-        job = _Job(request, request_id, (deadline, Deadline(TOTAL_S[request.quality], clock=self._clock)))
+        deadlines = (deadline, Deadline(TOTAL_S[request.quality], clock=self._clock))
+        job = _Job(request, request_id, deadlines, before_call)
         seen: Counter[str] = Counter()
         last: TokenctlError | None = None
         rotating = False
@@ -183,14 +187,22 @@ class Generator:
         )
 
     def _called(self, job: _Job, key: Key, call: int) -> tuple[Answer, Verdict]:
-        """Call once, and tell everybody what came of it."""
-        request, gemini = job.request, self._library()
-        full_s = CALL_S[request.quality]
+        """Call once, if that is allowed, and tell everybody what came of it."""
+        try:
+            gemini = self._library()
+            job.before_call()
+            return self._sent(gemini, job, key, call)
+        finally:
+            self.keyring.abandon()
+            self._abandon()
+
+    def _sent(self, gemini: Gemini, job: _Job, key: Key, call: int) -> tuple[Answer, Verdict]:
+        request, full_s = job.request, CALL_S[job.request.quality]
         limit_s = min(full_s, job.left_s())
+        if limit_s <= 0:
+            raise TimedOut("no time was left to ask Gemini", hint="--timeout gives more")
         started = self._clock()
         try:
-            if limit_s <= 0:
-                raise TimedOut("no time was left to ask Gemini", hint="--timeout gives more")
             answer = gemini.generate(request, key.secret, limit_s=limit_s, request_id=job.request_id)
             verdict = classify(answer.ended, now=datetime.now(UTC))
             cut = limit_s < full_s and answer.ended.kind is Kind.LOST
@@ -201,9 +213,6 @@ class Generator:
             took_s = self._measure(request, "interrupted", started)
             logs.emit("warning", "gemini", outcome="interrupted", attempt=call, duration_s=round(took_s, 3), key=key.id)
             raise
-        finally:
-            self.keyring.abandon()
-            self._abandon()
         took_s = self._measure(request, verdict.label, started)
         _log(request, key, call, answer, verdict, took_s=took_s)
         return answer, verdict

@@ -18,6 +18,8 @@ from tokenctl.errors import BadData, NoInput, TokenctlError, UsageError
 
 FEWEST_IMAGES, MOST_IMAGES = 3, 10
 LONGEST_PROMPT = 20_000
+# No character has more than four bytes; a mark in front and a line end come on top.
+_LONGEST_FILE = 4 * LONGEST_PROMPT + 5
 
 # Line ends and tabs belong to a text; other control characters come from a file that is none, and half
 # characters from one that is no UTF-8.
@@ -53,27 +55,55 @@ class _Asked(BaseModel):
     images: Annotated[list[Path], Field(min_length=FEWEST_IMAGES, max_length=MOST_IMAGES)]
 
 
-def judge(*, model: str, prompt: str, paths: Sequence[Path], quality: str, aspect_ratio: str | None = None) -> Request:
-    """The request, if it is one that can be sent.
+def judge(
+    *,
+    model: str,
+    prompt: str | None,
+    paths: Sequence[Path],
+    quality: str | None,
+    aspect_ratio: str | None = None,
+    prompt_file: Path | None = None,
+) -> Request:
+    """The request, if it is one that can be sent; the prompt is a text or in a file, whose last line end is no part.
 
     Raises UsageError (what is asked for), BadData (what a file holds) or NoInput (a file that cannot
     be read): the first of these that fits, naming every mistake of all three.
     """
-    asked: dict[str, object] = {
-        "prompt": prompt, "quality": quality, "aspect_ratio": aspect_ratio, "images": list(paths)
-    }  # fmt: skip
+    text, unread = _prompt(prompt, prompt_file)
     judged, mistakes = _files(paths[:MOST_IMAGES])  # to look at a thousand files would help nobody
+    asked: dict[str, object] = {
+        "prompt": "-" if unread else text, "quality": quality, "aspect_ratio": aspect_ratio, "images": list(paths)
+    }  # fmt: skip
+    wrong: dict[str, None] = {}
     try:
         _Asked.model_validate(asked)
     except ValidationError as error:
         wrong = dict.fromkeys(str(one["loc"][0]) for one in error.errors(include_input=False, include_context=False))
-        mistakes = [(UsageError, f"{name.replace('_', ' ')}: {_told(name, len(paths))}") for name in wrong] + mistakes
-    if mistakes:
-        raise _all(mistakes)
-    return Request(model, prompt, tuple(judged), QUALITIES[QUALITIES.index(quality)], aspect_ratio)
+    told: list[_Mistake] = [(UsageError, f"{name.replace('_', ' ')}: {_told(name, len(paths))}") for name in wrong]
+    if told or unread or mistakes:
+        raise _all([*unread, *told, *mistakes])
+    return Request(model, text, tuple(judged), QUALITIES[QUALITIES.index(str(quality))], aspect_ratio)
 
 
 _Mistake = tuple[type[TokenctlError], str]
+
+
+def _prompt(prompt: str | None, file: Path | None) -> tuple[str, list[_Mistake]]:
+    """The prompt, or why there is none to judge."""
+    if (prompt is None) == (file is None):
+        return "", [(UsageError, "prompt: must be given by --prompt or by --prompt-file, and by one of them only")]
+    if prompt is not None or file is None:
+        return prompt or "", []
+    try:
+        with file.open("rb") as opened:  # a pipe will do
+            content = opened.read(_LONGEST_FILE + 1)
+        if len(content) > _LONGEST_FILE:
+            return "", [(UsageError, f"prompt: {_SENTENCES['prompt']}")]
+        return content.decode("utf-8-sig").removesuffix("\n").removesuffix("\r"), []
+    except OSError as error:
+        return "", [(NoInput, f"the prompt's file ({file}): {error.strerror}")]
+    except UnicodeDecodeError:
+        return "", [(BadData, f"the prompt's file ({file}) is not UTF-8")]
 
 
 def _files(paths: Sequence[Path]) -> tuple[list[InputImage], list[_Mistake]]:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 
 @contextlib.contextmanager
@@ -17,3 +17,13 @@ def bar(what: str, total: int, *, color: bool) -> Iterator[Callable[[int], None]
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(what, total=total)
         yield lambda done: progress.advance(task, done)
+
+
+@contextlib.contextmanager
+def clock(what: str, *, color: bool) -> Iterator[None]:
+    """How long something takes, on stderr while it takes it; it leaves nothing behind."""
+    console = Console(stderr=True, no_color=not color, markup=False, emoji=False, highlight=False)
+    columns = (SpinnerColumn("line"), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, refresh_per_second=4) as progress:
+        progress.add_task(what, total=None)
+        yield

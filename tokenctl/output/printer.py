@@ -212,6 +212,17 @@ class Output:
         with bar(what, total, color=self._error_color) as advance:
             yield advance
 
+    @contextlib.contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Show on stderr, when that is a terminal, that `what` is going on, and for how long."""
+        if not self._stderr_tty or self.quiet or self.machine:
+            yield
+            return
+        from tokenctl.output.bars import clock
+
+        with clock(what, color=self._error_color):
+            yield
+
     def _ask(self, prompt: str) -> str:
         if not self._can_ask:
             raise ConfirmationMissing("nobody can answer a question here", hint="add --yes")

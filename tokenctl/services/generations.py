@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn
 
+from tokenctl.clients.generation import Outcome, Quality, Request
+from tokenctl.clients.generator import CALL_S, MOST_CALLS, TOTAL_S
 from tokenctl.errors import (
     BadData,
+    CannotCreate,
+    ConfigError,
+    Exhausted,
     InsufficientTokens,
     KeyConflict,
     LockHeld,
@@ -25,15 +31,24 @@ from tokenctl.errors import (
     OutcomeUnknown,
     Refused,
     TokenctlError,
+    TooExpensive,
     TryLater,
     UserNotFound,
 )
 from tokenctl.models import Generation, Paid
-from tokenctl.services.pictures import Place, sha256
+from tokenctl.resilience.deadline import Deadline
+from tokenctl.services.pictures import Place, discard
+from tokenctl.settings import Prices
 from tokenctl.storage.generations import GenerationStore
+from tokenctl.telemetry import catalog, logs
+from tokenctl.telemetry.metrics import Metrics
 
-#: Calls to the provider for one generation, over all its runs.
-MAX_CALLS = 3
+# What a lease has beyond the call itself: the waits before and after it, and time to write and to pay.
+_AROUND_S = 150
+# What a hold has beyond all that Gemini may take: more than a lease has, so that no hold ends under one.
+_BEYOND_S = 180
+# How often a run asks whether another one with the same key has ended, in seconds: at first, and at most.
+_FIRST_LOOK_S, _LAST_LOOK_S = 0.1, 2.0
 
 
 @dataclass(frozen=True)
@@ -44,29 +59,17 @@ class Order:
     price: int
     price_version: str
     model: str
-    quality: str
+    quality: Quality
     aspect_ratio: str | None
     input_sha256: str
 
 
 @dataclass(frozen=True)
 class Times:
-    """In seconds: how long one call may take with everything around it, and how long a hold lives beyond that."""
+    """In seconds: how long a run that was heard of may be at work, and how long its hold lives."""
 
     lease_s: int
     hold_s: int
-
-
-class Answer(Protocol):
-    """What the provider gave; sizes in pixels."""
-
-    image: bytes
-    mime: str
-    width: int
-    height: int
-    response_id: str | None
-    model_version: str | None
-    usage: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -78,131 +81,266 @@ class Result:
     replayed: bool
 
 
-Call = Callable[[Callable[[], None]], Answer]
+Call = Callable[[Callable[[], None]], Outcome]
 
 
-def input_digest(prompt: str, images: list[bytes]) -> str:
-    """sha256 over the prompt and each image, length-prefixed, so that no two lists read alike."""
-    digest = hashlib.sha256()
-    for part in (prompt.encode(), *images):
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
-    return digest.hexdigest()
+def order(user_id: str, request: Request, prices: Prices, *, max_cost: int | None = None) -> Order:
+    """What is asked for, with its price. Raises ConfigError without one, TooExpensive above `max_cost` tokens."""
+    if not prices.tokens or prices.version is None or request.quality not in prices.tokens:
+        missing = "prices.version" if prices.tokens and prices.version is None else f"prices.{request.quality}"
+        told = f"{missing} is missing" if prices.tokens else "no price is configured"
+        table = '[prices]\nversion = "2026-11"\n1K = 40\n2K = 60\n4K = 120'
+        raise ConfigError(f"{told}; nothing was sent", hint=f"config.toml says what an image costs in tokens:\n{table}")
+    price = prices.tokens[request.quality]
+    if max_cost is not None and price > max_cost:
+        raise TooExpensive(
+            f"{request.quality} costs {price:,} tokens and --max-cost is {max_cost:,}; nothing was changed",
+            price=price,
+            max_cost=max_cost,
+        )
+    return Order(
+        user_id, price, prices.version, request.model, request.quality, request.aspect_ratio, _input_digest(request)
+    )
+
+
+def times(quality: Quality) -> Times:
+    """How long leases and holds of this quality live, from how long Gemini may take for it."""
+    return Times(round(CALL_S[quality]) + _AROUND_S, round(TOTAL_S[quality]) + _BEYOND_S)
+
+
+def _input_digest(request: Request) -> str:
+    """sha256 over the prompt and each image's digest, all of one length, so that no two lists read alike."""
+    parts = [hashlib.sha256(request.prompt.encode()).digest(), *(bytes.fromhex(i.sha256) for i in request.images)]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 @dataclass
 class Job:
-    """One run of one generation. `said` hears of each step, for a person who waits."""
+    """One run of one generation. `said` hears what a person who waits should know."""
 
     store: GenerationStore
     folder: Path
-    times: Times
     said: Callable[[str], None]
-    at: Generation | None = None
+    metrics: Metrics
+    #: How long another run with the same key is waited for, and with what.
+    deadline: Deadline
+    sleep: Callable[[float], None] = time.sleep
+    _times: Times = field(init=False)
+    _at: Generation = field(init=False)
+    #: The first call's claim is asked for before the call is prepared.
+    _claimed: bool = field(init=False, default=False)
+    _ended: str = field(init=False, default="ok")
 
-    def open(self, order: Order, *, key: str | None) -> Generation:
-        """Hold the price. Raises what the ledger refuses; nothing was sent then."""
-        generation_id = uuid.uuid4().hex[:12]
-        Place(self.folder, generation_id).prepare()
-        asked = {**asdict(order), "amount": order.price}
-        at = self.store.open(
-            asked, generation_id=generation_id, key=key or f"generate:{generation_id}", hold_s=self.times.hold_s
+    def preview(self, asked: Order, *, key: str | None) -> Generation:
+        """What `open` would answer, with nothing held; the outcome is held, open or captured.
+
+        Raises what the ledger refuses.
+        """
+        generation_id = _new_id()
+        at = self.store.preview(
+            _columns(asked), generation_id=generation_id, key=key or _own_key(generation_id), hold_s=1
         )
+        return at if at.outcome in ("held", "open", "captured") else _refused(at)
+
+    def open(self, asked: Order, *, key: str | None, limits: Times | None = None) -> Generation:
+        """Hold the price. Raises what the ledger refuses; nothing was sent then."""
+        generation_id = _new_id()
+        self._times = limits or times(asked.quality)
+        self._place(generation_id).prepare()
+        key = key or _own_key(generation_id)
+        try:
+            at = self.store.open(_columns(asked), generation_id=generation_id, key=key, hold_s=self._times.hold_s)
+        except OutcomeUnknown as error:
+            error.hint = f"the same command with --idempotency-key {key} tells; a hold that was made ends by itself"
+            raise
         if at.outcome not in ("held", "open", "captured"):
             _refused(at)
-        self.at = at
+        self._at = at
+        if at.outcome == "held":
+            self._tell("held", at)
         return at
 
     def run(self, call: Call) -> Result:
         """Call the provider and pay for its image, unless that was done before. `call` asks before each request."""
-        at = self._begun()
-        place = Place(self.folder, at.generation_id)
-        if at.outcome == "captured":
-            return self._paid_before(at, place)
-        with self._released_on_failure(at, place):
-            answer = call(self._claim)
+        place = self._place(self._at.generation_id)
+        with self._released_on_failure():
+            if self._at.outcome != "captured":
+                self._wait_for_claim()
+            if self._at.outcome == "captured":
+                return self._paid_before(place)
+            place.tidy()  # no run before this one can pay any more
+            answer = call(self._before_call)
             part = place.write(answer.image, answer.mime)
-            paid = Paid(
-                image_sha256=hashlib.sha256(answer.image).hexdigest(),
-                image_bytes=len(answer.image),
-                width=answer.width,
-                height=answer.height,
-                response_id=answer.response_id,
-                model_version=answer.model_version,
-                usage=answer.usage,
-            )
-            captured = self.store.capture(at, paid)
-            if captured.outcome != "captured":
-                raise Refused(
-                    f"the tokens were not there any more when the image was: {captured.outcome}",
-                    hint="nothing was charged, and the image was not kept",
-                )
-        self.at = captured
-        return Result(captured, place.name(part), replayed=False)
+            captured = self._pay(answer, part)
+        return self._named(place, part, captured)
 
     def resume(self, user_id: str, generation_id: str) -> Result:
         """Finish what an earlier run paid and did not name. Raises when there is nothing to finish."""
         at = self.store.get(user_id, generation_id)
         if at.outcome == "unknown_generation":
             raise NotFound(
-                f"user {user_id} has no generation {generation_id}", hint=f"tokenctl holds list {user_id} shows them"
+                f"user {user_id} has no generation {generation_id}",
+                hint=f"tokenctl holds list {user_id} --all shows them",
             )
-        if at.outcome != "captured":
-            raise TryLater(
-                f"generation {generation_id} is {at.outcome}, not paid",
-                hint=f"run it again with its prompt, its images and --idempotency-key {at.idempotency_key}",
-            )
-        self.at = at
-        return self._paid_before(at, Place(self.folder, generation_id))
-
-    def _begun(self) -> Generation:
-        assert self.at is not None  # noqa: S101 — open comes first
-        return self.at
-
-    def _claim(self) -> None:
-        """The right to one request, from the ledger."""
-        at = self.store.claim(
-            self._begun(), lease_s=self.times.lease_s, hold_s=self.times.hold_s, max_attempts=MAX_CALLS
+        if at.outcome == "captured":
+            self._at = at
+            return self._paid_before(self._place(generation_id))
+        raise TryLater(
+            f"generation {generation_id} is {at.outcome}, not paid: there is no image to finish",
+            hint=f"run it again with its prompt, its images and --idempotency-key {at.idempotency_key}",
         )
-        if at.outcome != "claimed":
-            _refused(at)
-        self.at = at
+
+    def _place(self, generation_id: str) -> Place:
+        return Place(self.folder, generation_id, self.store.run_id)
+
+    def _wait_for_claim(self) -> None:
+        """The right to the first request; another run that is at it is waited for, and may turn out to have paid."""
+        pause_s, told = _FIRST_LOOK_S, False
+        while True:
+            at = self._claim()
+            if at.outcome in ("claimed", "captured"):
+                self._at, self._claimed = at, True
+                return
+            left = self.deadline.left()
+            if at.outcome != "busy" or (left is not None and left < pause_s):
+                _refused(at)
+            if not told:
+                self.said(f"another run is at it; waiting for its end, or until {at.lease_until:%H:%M:%S} UTC")
+                told = True
+            self.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LAST_LOOK_S)
+
+    def _before_call(self) -> None:
+        """The right to one request, from the ledger."""
+        if not self._claimed:
+            at = self._claim()
+            if at.outcome != "claimed":
+                _refused(at)
+            self._at = at
+        self._claimed = False
+
+    def _claim(self) -> Generation:
+        return self.store.claim(
+            self._at, lease_s=self._times.lease_s, hold_s=self._times.hold_s, max_attempts=MOST_CALLS
+        )
+
+    def _pay(self, answer: Outcome, part: Path) -> Generation:
+        """Capture the hold. Raises Refused or LockHeld when that is not ours to do any more, without the file."""
+        paid = Paid(
+            image_sha256=hashlib.sha256(answer.image).hexdigest(),
+            image_bytes=len(answer.image),
+            width=answer.width,
+            height=answer.height,
+            response_id=answer.response_id,
+            model_version=answer.model_version,
+            usage={name: value for name, value in asdict(answer.usage).items() if value is not None},
+        )
+        captured = self.store.capture(self._at, paid)  # if it fails, the image stays until a release is certain
+        if captured.outcome == "captured" and captured.image_sha256 == paid.image_sha256:
+            self._tell("captured", captured)
+            return captured
+        discard(part)
+        if captured.outcome in ("captured", "busy"):
+            raise LockHeld(
+                f"another run took generation {captured.generation_id} over; nothing was charged for this one's image",
+                hint=f"the same command with --idempotency-key {captured.idempotency_key} shows what came of it",
+            )
+        raise Refused(
+            f"the hold was {captured.state} when the image was there, and the tokens are needed elsewhere"
+            if captured.outcome == "insufficient"
+            else f"the hold was {captured.outcome} before the image was there",
+            hint="nothing was charged, and the image was not kept",
+        )
+
+    def _named(self, place: Place, part: Path, captured: Generation) -> Result:
+        self._at = captured
+        if not captured.is_full_size:
+            self.metrics.count(catalog.GENERATION_SMALLER, quality=captured.quality or "")
+        try:
+            path = place.name(part, captured.image_sha256 or "")
+        except CannotCreate as error:
+            error.hint = f"{error.hint}\nit is paid, {captured.transaction}".strip()
+            raise
+        return Result(captured, path, replayed=False)
 
     @contextlib.contextmanager
-    def _released_on_failure(self, at: Generation, place: Place) -> Iterator[None]:
+    def _released_on_failure(self) -> Iterator[None]:
+        """Count how it ends; while we live a failure gives the tokens back."""
+        outcome = "interrupted"
         try:
             yield
-        except OutcomeUnknown:
-            # Whether it is paid is not known: the image stays, and so does the hold. The same key tells.
-            raise
-        except LockHeld:  # another run is at it: its hold and its file are not ours
+            outcome = self._ended
+        except TokenctlError as error:
+            outcome = error.code
+            self._settle(error)
             raise
         except BaseException as error:
-            if self._release(at, error):
-                place.discard()
+            for line in self._release(type(error).__name__):
+                self.said(line)
             raise
+        finally:
+            self.metrics.count(catalog.GENERATIONS, quality=self._at.quality or "", outcome=outcome)
 
-    def _release(self, at: Generation, error: BaseException) -> bool:
-        """Give the tokens back, and answer whether they are: a signal may come just after the capture."""
-        why = error.code if isinstance(error, TokenctlError) else type(error).__name__
+    def _settle(self, error: TokenctlError) -> None:
+        """Give the tokens back, unless another run is at it or nobody knows whether they are spent; say so."""
+        at = self._at
+        error.context = {"generation": at.generation_id, "idempotency_key": at.idempotency_key, **error.context}
+        if isinstance(error, OutcomeUnknown):
+            again = f"the same command with --idempotency-key {at.idempotency_key} tells, and pays at most once"
+            error.hint = f"{again}\nif nobody asks, the hold ends by itself at {at.expires_at:%H:%M:%S} UTC"
+        elif not isinstance(error, LockHeld):
+            error.hint = "\n".join([*error.hint.splitlines(), *self._release(error.code)])
+            error.context["hold"] = self._at.state
+
+    def _release(self, why: str) -> list[str]:
+        """Give the tokens back, and answer what to say of it: a signal may come just after the capture."""
+        at = self._at
         try:
             released = self.store.release(at, why)
         except TokenctlError:
-            self.said(f"the hold of {at.amount:,} tokens ends by itself at {at.expires_at:%H:%M:%S} UTC")
-            return False
+            ends = f"it ends at {at.expires_at:%H:%M:%S} UTC"
+            again = f"the same command with --idempotency-key {at.idempotency_key} goes on, and pays at most once"
+            return [f"the hold of {at.amount:,} tokens could not be released; {ends}", again]
+        self._at = released
         if released.outcome == "captured":
-            self.said(f"generation {at.generation_id} is paid, {released.transaction}; --resume names its image")
-        elif released.outcome == "released":
-            left = f"{released.available:,} available"
-            self.said(f"the hold of {at.amount:,} tokens was released; {at.user_id} has {left}")
-        return released.outcome == "released"
+            return [f"generation {at.generation_id} is paid, {released.transaction}; --resume names its image"]
+        if released.outcome != "released":
+            return []
+        self._place(at.generation_id).withdraw()
+        self._tell("released", released)
+        left = f"{at.user_id} has {released.available:,} available"
+        return [f"nothing was charged: the hold of {at.amount:,} tokens was released, {left}"]
 
-    def _paid_before(self, at: Generation, place: Place) -> Result:
+    def _paid_before(self, place: Place) -> Result:
         """The image of a generation that is paid: under its name, or waiting for it."""
-        named = place.finished()
-        if named is None and (part := place.waiting()) is not None:
-            named = place.name(part) if sha256(part) == at.image_sha256 else None
-        return Result(at, named, replayed=True)
+        self._ended = "replayed"
+        return Result(self._at, place.found(self._at.image_sha256 or ""), replayed=True)
+
+    def _tell(self, step: str, at: Generation) -> None:
+        self.metrics.count(catalog.GENERATION_TOKENS, at.amount or 0, step=step)
+        logs.emit(
+            "info",
+            "generation",
+            step=step,
+            generation=at.generation_id,
+            user_id=at.user_id,
+            tokens=at.amount,
+            quality=at.quality,
+            price_version=at.price_version,
+            transaction=at.transaction,
+        )
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+def _own_key(generation_id: str) -> str:
+    return f"generate:{generation_id}"
+
+
+def _columns(asked: Order) -> dict[str, object]:
+    return {**asdict(asked), "amount": asked.price}
 
 
 def _refused(at: Generation) -> NoReturn:
@@ -214,24 +352,28 @@ def _refused(at: Generation) -> NoReturn:
                 missing=at.missing,
             )
         case "unknown_user":
-            raise UserNotFound(f"no user '{at.user_id}' in this ledger", users=[at.user_id])
+            raise UserNotFound(f"no user '{at.user_id}' in this ledger", hint="nothing was sent", users=[at.user_id])
         case "not_allowed":
             raise NotAllowed("the database's role may not generate", hint="it needs tokenctl_support or tokenctl_batch")
         case "conflict":
             raise KeyConflict(
                 f"the key was used for generation {at.generation_id} ({at.quality}, {at.amount:,} tokens, {at.state})",
-                hint="a key stands for one prompt, its images and its quality; take another",
+                hint="a key stands for one prompt, its images, its quality and, while it runs, its price; take another",
             )
         case "busy":
             raise LockHeld(
                 f"generation {at.generation_id} is at work in another run until {at.lease_until:%H:%M:%S} UTC",
-                hint="run it again then",
+                hint=f"run it again then, with --idempotency-key {at.idempotency_key}",
             )
         case "exhausted":
-            raise Refused(
-                f"generation {at.generation_id} has had its {MAX_CALLS} calls to the provider", hint="take another key"
+            raise Exhausted(
+                f"generation {at.generation_id} has had its {MOST_CALLS} calls to Gemini",
+                hint="its runs died before they could tell what came of them; take another key",
             )
         case "expired" | "released":
-            raise TryLater(f"the hold of generation {at.generation_id} is {at.outcome}", hint="run it again")
+            raise TryLater(
+                f"the hold of generation {at.generation_id} is {at.outcome}",
+                hint=f"run it again with --idempotency-key {at.idempotency_key}",
+            )
         case _:
             raise BadData(f"generation {at.generation_id}: {at.outcome}")

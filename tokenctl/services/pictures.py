@@ -17,51 +17,52 @@ EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
 @dataclass(frozen=True)
 class Place:
-    """Where the image of one generation goes: `<folder>/<id>.<extension>`, beside it a sidecar."""
+    """Where the image of one generation goes: `<folder>/<id>.<extension>`, beside it a sidecar.
+
+    Until it is paid it is `.<id>.<run>.<extension>.part`, so that no run meets the file of another.
+    """
 
     folder: Path
     generation_id: str
+    run_id: str
 
     def prepare(self) -> None:
         """Make the folder and see that it can be written, before anything is held or sent.
 
         Raises CannotCreate.
         """
-        probe = self.folder / f".{self.generation_id}.probe"
+        import tempfile
+
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-            probe.unlink()
+            tempfile.TemporaryFile(dir=self.folder).close()  # it never has a name that could be left behind
         except OSError as error:
             raise CannotCreate(f"{self.folder}: images cannot be put there: {error.strerror}") from error
 
-    def finished(self) -> Path | None:
-        """The image under its name, if it is there."""
-        return next((path for path in self._named() if path.is_file()), None)
-
-    def waiting(self) -> Path | None:
-        """An image that was written whole and has no name yet."""
-        return next((path for path in self._unnamed() if path.is_file()), None)
-
     def write(self, image: bytes, mime: str) -> Path:
         """Put the image on the disk under a temporary name. Raises CannotCreate, and leaves nothing then."""
-        self.discard()
-        path = self.folder / f".{self.generation_id}.{EXTENSIONS[mime]}.part"
+        path = self.folder / f".{self.generation_id}.{self.run_id}.{EXTENSIONS[mime]}.part"
         try:
             _write_synced(path, image)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                path.unlink()
+            discard(path)
             raise CannotCreate(f"{self.folder}: the image cannot be written: {error.strerror}") from error
         return path
 
-    def name(self, part: Path) -> Path:
-        """Give a written image its name; a file that has it already stays. Raises CannotCreate."""
+    def name(self, part: Path, digest: str) -> Path:
+        """Give a written image of that sha256 its name; another file that has it stays. Raises CannotCreate.
+
+        Somebody who finishes the same generation at the same time may have done it.
+        """
         extension = part.name.removesuffix(".part").rpartition(".")[2]
         named = self.folder / f"{self.generation_id}.{extension}"
         try:
-            os.link(part, named, follow_symlinks=False)  # fails when the name is taken, a rename would not
-            part.unlink()
+            try:
+                os.link(part, named, follow_symlinks=False)  # fails when the name is taken, a rename would not
+            except (FileExistsError, FileNotFoundError):
+                if not _holds(named, digest):
+                    raise
+            discard(part)
             _sync_folder(self.folder)
         except FileExistsError as error:
             raise CannotCreate(
@@ -72,36 +73,67 @@ class Place:
             raise CannotCreate(f"{named}: {error.strerror}; the image is in {part}") from error
         return named
 
+    def found(self, digest: str) -> Path | None:
+        """The image of that sha256 under its name, which it is given if it still waits for it; None without one.
+
+        What other runs wrote and did not pay is removed. Raises CannotCreate.
+        """
+        named = next((path for path in self._named() if _holds(path, digest)), None)
+        if named is None:
+            waiting = next((path for path in self._unnamed() if _holds(path, digest)), None)
+            named = self.name(waiting, digest) if waiting is not None else None
+        if named is not None:
+            self.tidy()
+        return named
+
+    def tidy(self) -> None:
+        """Remove what runs of this generation wrote; none of them may be able to pay any more."""
+        for path in self._unnamed():
+            discard(path)
+
+    def withdraw(self) -> None:
+        """Remove what this run wrote."""
+        for path in self._unnamed(self.run_id):
+            discard(path)
+
     def sidecar(self, content: dict[str, Any]) -> Path:
         """Write what is known of the image beside it, as JSON; one of an earlier run is replaced."""
         path = self.folder / f"{self.generation_id}.json"
-        part = self.folder / f".{self.generation_id}.json.part"
+        part = self.folder / f".{self.generation_id}.{self.run_id}.json.part"
         try:
-            with contextlib.suppress(FileNotFoundError):
-                part.unlink()
-            _write_synced(part, (json.dumps(content, indent=2) + "\n").encode())
-            part.replace(path)
+            for left in self.folder.glob(f".{self.generation_id}.*.json.part"):
+                discard(left)
+            _write_synced(part, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+            with contextlib.suppress(FileNotFoundError):  # who finishes it at the same time writes the same
+                part.replace(path)
         except OSError as error:
             raise CannotCreate(f"{path}: {error.strerror}") from error
         return path
 
-    def discard(self) -> None:
-        """Remove images of this generation that were written and not paid."""
-        for path in self._unnamed():
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
-
     def _named(self) -> list[Path]:
         return [self.folder / f"{self.generation_id}.{extension}" for extension in EXTENSIONS.values()]
 
-    def _unnamed(self) -> list[Path]:
-        return [self.folder / f".{self.generation_id}.{extension}.part" for extension in EXTENSIONS.values()]
+    def _unnamed(self, run_id: str = "*") -> list[Path]:
+        return [
+            path
+            for extension in EXTENSIONS.values()
+            for path in self.folder.glob(f".{self.generation_id}.{run_id}.{extension}.part")
+        ]
 
 
-def sha256(path: Path) -> str:
-    """The digest of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def discard(path: Path) -> None:
+    """Remove a file that is there, or not."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _holds(path: Path, digest: str) -> bool:
+    """Whether it is a file of that sha256, in hex."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == digest
+    except OSError:
+        return False
 
 
 def _write_synced(path: Path, content: bytes) -> None:

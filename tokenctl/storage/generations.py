@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from psycopg.rows import class_row
@@ -19,16 +20,16 @@ SELECT (g).* FROM tokenctl.generation_open_v1(%(user_id)s, %(generation_id)s, %(
 """
 _CLAIM = b"""
 SELECT (g).* FROM tokenctl.generation_claim_v1(%(user_id)s, %(generation_id)s, %(lease_s)s, %(hold_s)s,
-  %(max_attempts)s,
-  %(request_id)s) AS g
+  %(max_attempts)s, %(lease_by)s) AS g
 """
 _CAPTURE = b"""
 SELECT (g).* FROM tokenctl.generation_capture_v1(%(user_id)s, %(generation_id)s, %(image_sha256)s, %(image_bytes)s,
-  %(width)s, %(height)s, %(response_id)s, %(model_version)s, %(usage)s, %(request_id)s, %(claimed_by)s) AS g
+  %(width)s, %(height)s, %(response_id)s, %(model_version)s, %(usage)s, %(lease_by)s,
+  %(request_id)s, %(claimed_by)s) AS g
 """
 _RELEASE = b"""
-SELECT (g).* FROM tokenctl.generation_release_v1(%(user_id)s, %(generation_id)s, %(why)s, %(force)s, %(request_id)s,
-  %(claimed_by)s) AS g
+SELECT (g).* FROM tokenctl.generation_release_v1(%(user_id)s, %(generation_id)s, %(why)s, %(force)s, %(lease_by)s,
+  %(request_id)s, %(claimed_by)s) AS g
 """
 _GET = b"SELECT (g).* FROM tokenctl.generation_v1(%(user_id)s, %(generation_id)s) AS g"
 
@@ -36,14 +37,37 @@ _GET = b"SELECT (g).* FROM tokenctl.generation_v1(%(user_id)s, %(generation_id)s
 class GenerationStore:
     """The ledger's side of paid jobs, for one command."""
 
-    def __init__(self, database: Database, *, request_id: str, claimed_by: str) -> None:
-        """Act in the name of `claimed_by` (a claim; the database adds the role) and `request_id`."""
+    def __init__(
+        self,
+        database: Database,
+        *,
+        request_id: str,
+        claimed_by: str,
+        wrote: Callable[[str], None] = lambda _user: None,
+    ) -> None:
+        """Act in the name of `claimed_by` (a claim; the database adds the role) and `request_id`.
+
+        `wrote` hears of the user after each write, also of one whose outcome is unknown.
+        """
         self._database = database
-        self._who = {"request_id": request_id, "claimed_by": claimed_by}
+        self._wrote = wrote
+        #: Names this run and no other: somebody may give two runs one request id.
+        self.run_id = uuid.uuid4().hex[:12]
+        self._who = {"request_id": request_id, "claimed_by": claimed_by, "lease_by": self.run_id}
 
     def open(self, asked: dict[str, Any], *, generation_id: str, key: str, hold_s: int) -> Generation:
         """Hold the price; `asked` has user_id, amount, model, quality, aspect_ratio, price_version, input_sha256."""
         return self._write("generation_open", _OPEN, asked, generation_id=generation_id, key=key, hold_s=hold_s)
+
+    def preview(self, asked: dict[str, Any], *, generation_id: str, key: str, hold_s: int) -> Generation:
+        """What `open` would answer: the hold itself, undone."""
+        sent = {**asked, "generation_id": generation_id, "key": key, "hold_s": hold_s, **self._who}
+
+        def undone(connection: Connection) -> Generation:
+            with connection.transaction(force_rollback=True):
+                return self._one(connection, _OPEN, sent)
+
+        return self._database.run("preview_generation", undone)
 
     def claim(self, at: Generation, *, lease_s: int, hold_s: int, max_attempts: int) -> Generation:
         """Ask for the right to call the provider once, for `lease_s` seconds.
@@ -80,7 +104,10 @@ class GenerationStore:
 
     def _write(self, operation: str, statement: bytes, values: dict[str, Any], **more: Any) -> Generation:
         sent = {**values, **more, **self._who}
-        return self._database.write(operation, lambda c: self._one(c, statement, sent), key=more.get("key"))
+        try:
+            return self._database.write(operation, lambda c: self._one(c, statement, sent), key=more.get("key"))
+        finally:
+            self._wrote(values["user_id"])
 
     def _one(self, connection: Connection, statement: bytes, values: dict[str, Any]) -> Generation:
         with connection.cursor(row_factory=class_row(Generation)) as cursor:

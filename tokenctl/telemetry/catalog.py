@@ -53,6 +53,12 @@ GEMINI_REQUEST_DURATION = Metric(
     (1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 240.0),
 )
 
+GENERATIONS = _counter("generations", "Images that were asked for, by what came of it.", "quality", "outcome")
+GENERATION_TOKENS = _counter("generation_tokens", "Tokens of images that were held, captured or released.", "step")
+GENERATION_SMALLER = _counter(
+    "generation_smaller_images", "Paid images with fewer pixels than their quality promises.", "quality"
+)
+
 BALANCE_CHECKS = _counter("balance_checks", "Balances that were asked for, by where the answer came from.", "source")
 ACCOUNT_BALANCE = Metric(
     f"{PREFIX}account_balance_tokens",

@@ -37,6 +37,8 @@ LISTED = frozenset(
         # of a call to Gemini; never the prompt, and of what Gemini says only its own words for a result
         "model", "model_version", "quality", "key", "project", "response_id", "http_status", "reason", "finish",
         "sent_bytes", "image_bytes", "width", "height", "output_tokens",
+        # of a paid image
+        "step", "generation", "user_id", "tokens", "transaction", "price_version",
         # of a verified ledger
         "scope", "findings", "rules", "users", "entries", "seal_no", "head",
         # of an error, and of a library's warning
