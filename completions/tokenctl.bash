@@ -47,7 +47,7 @@ _tokenctl_recent() {
 # Whether the second is a command of the first.
 _tokenctl_child() {
     case "$1" in
-        '') [[ ' balance explain history show statement grant-bonus batch-import reverse health verify export metrics doctor completion schema help batches holds breaker cache config db keys ' == *" $2 "* ]] ;;
+        '') [[ ' balance explain history show statement grant-bonus batch-import reverse generate health verify export metrics doctor completion schema help batches holds breaker cache config db keys ' == *" $2 "* ]] ;;
         'batches') [[ ' list show ' == *" $2 "* ]] ;;
         'holds') [[ ' list release reconcile ' == *" $2 "* ]] ;;
         'breaker') [[ ' list reset ' == *" $2 "* ]] ;;
@@ -62,7 +62,7 @@ _tokenctl_child() {
 # Whether a value stands after this option.
 _tokenctl_takes() {
     case "$1" in
-        --amount|--as-of|--batch|--campaign|--check|--config|--confirm|--confirm-amount|--crit|--cursor|--expect-rows|--expect-total|--format|--format-in|--head|--idempotency-key|--job|--kind|--limit|--month|--note|--operator|--output|--profile|--push|--reason|--reject-file|--request-id|--since|--state|--textfile|--ticket|--timeout|--until|--user|--wait|--warn|-o) return 0 ;;
+        --amount|--as-of|--aspect-ratio|--batch|--campaign|--check|--config|--confirm|--confirm-amount|--crit|--cursor|--expect-rows|--expect-total|--format|--format-in|--head|--idempotency-key|--image|--job|--kind|--limit|--max-cost|--month|--note|--operator|--out|--output|--profile|--prompt|--prompt-file|--push|--quality|--reason|--reject-file|--request-id|--resume|--since|--state|--textfile|--ticket|--timeout|--until|--user|--wait|--warn|-o) return 0 ;;
         *) return 1 ;;
     esac
 }
@@ -80,6 +80,7 @@ _tokenctl_options() {
         'grant-bonus') options='--amount --reason --note --ticket --campaign --new-user -n/--dry-run -y/--yes --confirm-amount --idempotency-key --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'batch-import') options='--format-in --reason --campaign --partial --reject-file --known-users-only --expect-rows --expect-total --atomic -n/--dry-run -y/--yes --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'reverse') options='--reason --batch --operator --since --until --note --ticket --partial -n/--dry-run -y/--yes --confirm-amount --expect-total --idempotency-key --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
+        'generate') options='--prompt --prompt-file --image+ --quality --aspect-ratio --out --max-cost --save-prompt --idempotency-key --resume -n/--dry-run -y/--yes --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'health') options='--check --deep --metrics --warn+ --crit+ --wait --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'verify') options='--user --since-last --deep --seal --head --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
         'export') options='--user --since --until -o/--output --json --format --profile --config --timeout --request-id --no-input -q/--quiet -v/--verbose --ignore-breaker --no-color -h/--help' ;;
@@ -130,13 +131,15 @@ _tokenctl_options() {
 # Offers the values of a command's option.
 _tokenctl_value() {
     case "$1 $2" in
-        'balance --format' | 'explain --format' | 'show --format' | 'grant-bonus --format' | 'batch-import --format' | 'reverse --format' | 'verify --format' | 'doctor --format' | 'completion --format' | 'schema --format' | 'batches show --format' | 'holds list --format' | 'holds release --format' | 'holds reconcile --format' | 'breaker list --format' | 'breaker reset --format' | 'cache stats --format' | 'cache clear --format' | 'config show --format' | 'config path --format' | 'config check --format' | 'config init --format' | 'db start --format' | 'db stop --format' | 'db status --format' | 'db url --format' | 'db psql --format' | 'db migrate --format' | 'keys list --format' | 'keys test --format' | 'keys disable --format' | 'keys enable --format') _tokenctl_offer table tsv json jsonl value ;;
-        'balance --config' | 'explain --config' | 'history --config' | 'show --config' | 'statement --config' | 'grant-bonus --config' | 'batch-import --reject-file' | 'batch-import --config' | 'reverse --config' | 'health --config' | 'verify --config' | 'export -o' | 'export --output' | 'export --config' | 'metrics --textfile' | 'metrics --config' | 'doctor --config' | 'completion --config' | 'schema --config' | 'batches --config' | 'batches list --config' | 'batches show --config' | 'holds list --config' | 'holds release --config' | 'holds reconcile --config' | 'breaker list --config' | 'breaker reset --config' | 'cache stats --config' | 'cache clear --config' | 'config show --config' | 'config path --config' | 'config check --config' | 'config init --config' | 'db start --config' | 'db stop --config' | 'db status --config' | 'db url --config' | 'db psql --config' | 'db migrate --config' | 'keys list --config' | 'keys test --config' | 'keys disable --config' | 'keys enable --config') compopt -o default 2>/dev/null ;;
+        'balance --format' | 'explain --format' | 'show --format' | 'grant-bonus --format' | 'batch-import --format' | 'reverse --format' | 'generate --format' | 'verify --format' | 'doctor --format' | 'completion --format' | 'schema --format' | 'batches show --format' | 'holds list --format' | 'holds release --format' | 'holds reconcile --format' | 'breaker list --format' | 'breaker reset --format' | 'cache stats --format' | 'cache clear --format' | 'config show --format' | 'config path --format' | 'config check --format' | 'config init --format' | 'db start --format' | 'db stop --format' | 'db status --format' | 'db url --format' | 'db psql --format' | 'db migrate --format' | 'keys list --format' | 'keys test --format' | 'keys disable --format' | 'keys enable --format') _tokenctl_offer table tsv json jsonl value ;;
+        'balance --config' | 'explain --config' | 'history --config' | 'show --config' | 'statement --config' | 'grant-bonus --config' | 'batch-import --reject-file' | 'batch-import --config' | 'reverse --config' | 'generate --prompt-file' | 'generate --image' | 'generate --out' | 'generate --config' | 'health --config' | 'verify --config' | 'export -o' | 'export --output' | 'export --config' | 'metrics --textfile' | 'metrics --config' | 'doctor --config' | 'completion --config' | 'schema --config' | 'batches --config' | 'batches list --config' | 'batches show --config' | 'holds list --config' | 'holds release --config' | 'holds reconcile --config' | 'breaker list --config' | 'breaker reset --config' | 'cache stats --config' | 'cache clear --config' | 'config show --config' | 'config path --config' | 'config check --config' | 'config init --config' | 'db start --config' | 'db stop --config' | 'db status --config' | 'db url --config' | 'db psql --config' | 'db migrate --config' | 'keys list --config' | 'keys test --config' | 'keys disable --config' | 'keys enable --config') compopt -o default 2>/dev/null ;;
         'history --kind') _tokenctl_offer bonus purchase generation adjustment ;;
         'history --format' | 'batches --format' | 'batches list --format') _tokenctl_offer table tsv json jsonl csv ;;
         'statement --format') _tokenctl_offer md csv json html ;;
         'batch-import --format-in') _tokenctl_offer csv jsonl ;;
         'reverse --batch') _tokenctl_recent batch ;;
+        'generate --quality') _tokenctl_offer 1K 2K 4K ;;
+        'generate --aspect-ratio') _tokenctl_offer 1:1 2:3 3:2 3:4 4:3 4:5 5:4 9:16 16:9 21:9 ;;
         'health --check') front+=${cur%"${cur##*,}"} cur=${cur##*,}; _tokenctl_offer database schema breakers cache state keys jobs durability triggers functions privileges ;;
         'health --format') _tokenctl_offer table tsv json jsonl value text nagios ;;
         'verify --user' | 'export --user') _tokenctl_recent user ;;
@@ -150,7 +153,7 @@ _tokenctl_value() {
 # Offers a command's arguments.
 _tokenctl_argument() {
     case "$1 $2" in
-        ' 0') _tokenctl_offer balance explain history show statement grant-bonus batch-import reverse health verify export metrics doctor completion schema help batches holds breaker cache config db keys ;;
+        ' 0') _tokenctl_offer balance explain history show statement grant-bonus batch-import reverse generate health verify export metrics doctor completion schema help batches holds breaker cache config db keys ;;
         'balance '*) _tokenctl_recent user ;;
         'explain 0') _tokenctl_recent user ;;
         'history 0') _tokenctl_recent user ;;
@@ -159,9 +162,10 @@ _tokenctl_argument() {
         'grant-bonus 0') _tokenctl_recent user ;;
         'batch-import 0') compopt -o default 2>/dev/null ;;
         'reverse 0') compopt -o nospace 2>/dev/null; _tokenctl_recent user : ;;
+        'generate 0') _tokenctl_recent user ;;
         'completion 0') _tokenctl_offer bash zsh fish ;;
-        'schema 0') _tokenctl_offer balance balances balances_row balances_summary batch batch_reversal batches batches_row batches_summary breakers breakers_reset breakers_reset_row breakers_reset_summary breakers_row breakers_summary cache_cleared cache_stats completion config config_files config_files_row config_files_summary db_migrations db_migrations_row db_migrations_summary db_server db_status db_url doctor doctor_row doctor_summary explain export export_row export_summary generation grant grantfile_row health history history_row history_summary holds holds_row holds_summary import import_row import_summary key_tests key_tests_row key_tests_summary keys keys_row keys_summary metrics metrics_row metrics_summary problem reversal schemas schemas_row schemas_summary statement transaction verify ;;
-        'help '*) _tokenctl_offer exit-codes environment formats cron files balance explain history show statement grant-bonus batch-import reverse health verify export metrics doctor completion schema help batches holds breaker cache config db keys ;;
+        'schema 0') _tokenctl_offer balance balances balances_row balances_summary batch batch_reversal batches batches_row batches_summary breakers breakers_reset breakers_reset_row breakers_reset_summary breakers_row breakers_summary cache_cleared cache_stats completion config config_files config_files_row config_files_summary db_migrations db_migrations_row db_migrations_summary db_server db_status db_url doctor doctor_row doctor_summary explain export export_row export_summary generation generation_plan grant grantfile_row health history history_row history_summary holds holds_row holds_summary import import_row import_summary key_tests key_tests_row key_tests_summary keys keys_row keys_summary metrics metrics_row metrics_summary problem reversal schemas schemas_row schemas_summary statement transaction verify ;;
+        'help '*) _tokenctl_offer exit-codes environment formats cron files balance explain history show statement grant-bonus batch-import reverse generate health verify export metrics doctor completion schema help batches holds breaker cache config db keys ;;
         'batches 0') _tokenctl_offer list show ;;
         'batches show 0') _tokenctl_recent batch ;;
         'holds 0') _tokenctl_offer list release reconcile ;;
