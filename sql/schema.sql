@@ -1324,6 +1324,22 @@ CREATE TABLE tokenctl.token_transactions (
     CONSTRAINT ticket_length CHECK (((octet_length(ticket) >= 1) AND (octet_length(ticket) <= 64)))
 )
 PARTITION BY HASH (user_id);
+ALTER TABLE ONLY tokenctl.token_transactions ALTER COLUMN user_id SET STATISTICS 20;
+ALTER TABLE ONLY tokenctl.token_transactions ALTER COLUMN seq SET STATISTICS 20;
+ALTER TABLE ONLY tokenctl.token_transactions ALTER COLUMN amount SET STATISTICS 20;
+ALTER TABLE ONLY tokenctl.token_transactions ALTER COLUMN balance_after SET STATISTICS 20;
+ALTER TABLE ONLY tokenctl.token_transactions ALTER COLUMN created_at SET STATISTICS 20;
+ALTER TABLE ONLY tokenctl.token_transactions ALTER COLUMN reverses_seq SET STATISTICS 20;
+ALTER TABLE ONLY tokenctl.token_transactions ALTER COLUMN kind SET STATISTICS 20;
+ALTER TABLE ONLY tokenctl.token_transactions ALTER COLUMN reason SET STATISTICS 20;
+ALTER TABLE ONLY tokenctl.token_transactions ALTER COLUMN ticket SET STATISTICS 20;
+ALTER TABLE ONLY tokenctl.token_transactions ALTER COLUMN campaign SET STATISTICS 20;
+ALTER TABLE ONLY tokenctl.token_transactions ALTER COLUMN operator SET STATISTICS 20;
+ALTER TABLE ONLY tokenctl.token_transactions ALTER COLUMN claimed_by SET STATISTICS 20;
+ALTER TABLE ONLY tokenctl.token_transactions ALTER COLUMN request_id SET STATISTICS 20;
+ALTER TABLE ONLY tokenctl.token_transactions ALTER COLUMN idempotency_key SET STATISTICS 20;
+ALTER TABLE ONLY tokenctl.token_transactions ALTER COLUMN batch_id SET STATISTICS 20;
+ALTER TABLE ONLY tokenctl.token_transactions ALTER COLUMN note SET STATISTICS 20;
 
 
 ALTER TABLE tokenctl.token_transactions OWNER TO tokenctl_owner;

@@ -132,3 +132,11 @@ def _copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = Path(shutil.copytree(queries.sql_root(), tmp_path / "sql"))
     monkeypatch.setattr(migrations, "sql_root", lambda: root)
     return root
+
+
+def test_analyze_reads_a_sample_of_the_entries_in_every_partition(each_db: LedgerDB) -> None:
+    assert each_db.rows(
+        "SELECT count(DISTINCT attrelid), min(attstattarget), max(attstattarget) FROM pg_attribute"
+        " WHERE attnum > 0 AND attrelid IN ("
+        "  SELECT inhrelid FROM pg_inherits WHERE inhparent = 'tokenctl.token_transactions'::regclass)"
+    ) == [(4, 20, 20)]
