@@ -14,14 +14,14 @@ from typing import Any, Literal
 import typer.main
 
 from tokenctl.cli import schema_views, topics
-from tokenctl.cli.app import app
+from tokenctl.cli.app import assemble
 from tokenctl.cli.batches import ListingGroup
 from tokenctl.clients.generation import ASPECT_RATIOS, QUALITIES
 from tokenctl.services import health
 from tokenctl.settings import FORMATS
 
 # Of a class that typer keeps to itself.
-_ROOT: Any = typer.main.get_command(app)
+_ROOT: Any = typer.main.get_command(assemble())
 
 #: Characters that a list of commands has room for, in 80 columns.
 _BRIEF = 60

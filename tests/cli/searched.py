@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from tests.cli.running import CommandLine, Ran
 from tests.pictures import REAL
-from tokenctl.cli.app import app
+from tokenctl.cli.app import assemble
 from tokenctl.errors import Bug, ConfigError
 
 CANARY = "S3CRET-canary"
@@ -63,7 +63,7 @@ def _arguments(name: str, command: Any) -> list[str]:
     return line
 
 
-BUILT = get_command(app)
+BUILT = get_command(assemble())
 LINES = dict(commands(BUILT))
 #: Those that show an address, its profile or its breaker, or write something down about it; each twice, so that
 #: one is for people and the next for programs.

@@ -25,7 +25,7 @@ from tests.cli.running import Cli
 from tests.gemini_server import serving
 from tests.pg import post
 from tests.pictures import png
-from tokenctl.cli.app import app
+from tokenctl.cli.app import assemble
 
 IMAGE = png(1024, 1024)
 ALL_PAIRS = os.environ.get("TOKENCTL_TEST_CRASH_PAIRS") == "all"
@@ -40,7 +40,8 @@ def studio(cli: Cli, home: Path) -> Iterator[Studio]:
         # What every forked run would do again is done once.
         context = httpx2.create_ssl_context()
         cli.patch.setattr(httpx2, "create_ssl_context", lambda **_: context)
-        cli.patch.setattr("tokenctl.cli.main.app", get_command(app))
+        built = get_command(assemble())
+        cli.patch.setattr("tokenctl.cli.main.assemble", lambda _argv: built)
         assert made().code == 0
         yield made
 

@@ -107,7 +107,8 @@ def test_man_finds_the_pages_beside_the_command(prefix: Path) -> None:
 
 def test_no_file_of_the_checkout_is_needed(prefix: Path) -> None:
     program = (
-        "import sys, tokenctl.cli.app; print(*(m.__file__ for m in sys.modules.values() if 'tokenctl' in m.__name__))"
+        "import sys; from tokenctl.cli.app import assemble; assemble();"
+        "print(*(m.__file__ for m in sys.modules.values() if 'tokenctl' in m.__name__))"
     )
     loaded = run(prefix, str(prefix / "bin/python"), "-c", program).split()
     assert [file for file in loaded if Path(file).is_relative_to(ROOT / "tokenctl")] == []

@@ -15,7 +15,7 @@ from tests.gemini_server import image, serving
 from tests.pg import LedgerDB, post
 from tests.pictures import png
 from tokenctl.__main__ import main
-from tokenctl.cli.app import app
+from tokenctl.cli.app import assemble
 from tokenctl.storage import migrations
 
 ROOT = Path(__file__).parents[2]
@@ -111,6 +111,6 @@ def test_an_image_is_made_by_a_server_of_ones_own(ledger_db: LedgerDB, home: Pat
 def test_every_command_in_the_table_exists() -> None:
     text = (ROOT / "README.md").read_text()
     words = {re.split("[ `]", line)[3] for line in text.splitlines() if line.startswith("| `tokenctl ")}
-    assert words == set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]  # it is a group
+    assert words == set(typer.main.get_command(assemble()).commands)  # type: ignore[attr-defined]  # it is a group
     for word in words:
         assert main([word, "--help"]) == 0
