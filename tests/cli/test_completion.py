@@ -42,6 +42,7 @@ CASES = [
     ("batch-import dec\t", "<batch-import><december grants.csv>"),
     ("balance --config=other\t", "<balance><--config=other.toml>"),
     ("balance --config other\t", "<balance><--config><other.toml>"),
+    ("generate u_1 --quality 2\t--aspect-ratio 16:\t", "<generate><u_1><--quality><2K><--aspect-ratio><16:9>"),
     ("health --check database,sch\t", "<health><--check><database,schema>"),
     ("balance u_z\t", f"<balance><{USER}>"),
     ("balance u_1 u_zoe:x@\t", f"<balance><u_1><{USER}>"),
@@ -161,6 +162,7 @@ def test_bash_needs_nothing_but_its_words() -> None:
     assert bash_offers(["tokenctl", "completion", ""]) == ["bash", "zsh", "fish"]
     assert bash_offers(["tokenctl", "history", "u_1", "--kind", ""])[:2] == ["bonus", "purchase"]
     assert bash_offers(["tokenctl", "balance", ""]) == []
+    assert bash_offers(["tokenctl", "generate", "--image", "a.png", "--im"]) == ["--image"]  # it may be repeated
 
 
 @pytest.mark.parametrize("command", [("balance",), ("batch-import",), ("db", "status"), ("health",), ("batches",)])
