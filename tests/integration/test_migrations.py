@@ -56,6 +56,10 @@ def test_both_majors_get_the_same_schema(server: Server, server_15: Server) -> N
     assert set(found[0]) ^ set(found[1]) == set()
 
 
+def test_each_migration_has_a_number_of_its_own() -> None:
+    assert [step.version for step in migrations.migration_files()] == [*range(1, migrations.newest_version() + 1)]
+
+
 def test_a_second_run_does_nothing(empty: psycopg.Connection[tuple[object, ...]]) -> None:
     names = [step.name for step in migrations.migrate(empty, partitions=4)]
     assert names[0] == "0001_ledger"
