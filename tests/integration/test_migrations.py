@@ -43,6 +43,11 @@ def empty(ledger_db: LedgerDB) -> psycopg.Connection[tuple[object, ...]]:
     return connection
 
 
+def test_the_numbers_run_without_a_gap_and_stand_once() -> None:
+    files = migrations.migration_files()
+    assert [step.version for step in files] == list(range(1, len(files) + 1))
+
+
 def test_schema_sql_is_what_the_migrations_make(ledger_db: LedgerDB) -> None:
     written = (queries.sql_root() / "schema.sql").read_text()
     assert dump(ledger_db.conninfo("postgres")) == written, "run: make schema"
