@@ -226,3 +226,75 @@ def test_readers_look_and_do_not_touch(each_db: LedgerDB, rich: Connection) -> N
     ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             rich.execute(statement.encode())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE tokenctl.token_holds SET state = 'released', captured_seq = NULL",
+        "UPDATE tokenctl.token_holds SET amount = 1",
+        "DELETE FROM tokenctl.token_holds",
+        "TRUNCATE tokenctl.token_holds CASCADE",
+        "UPDATE tokenctl.generations SET image_sha256 = repeat('d', 64)",
+        "UPDATE tokenctl.generations SET attempts = 0",
+        "DELETE FROM tokenctl.generations",
+        "TRUNCATE tokenctl.generations",
+    ],
+)
+def test_what_was_paid_stays_paid_for_the_owner_too(each_db: LedgerDB, rich: Connection, statement: str) -> None:
+    opened(rich)
+    claim(rich)
+    capture(rich)
+    with pytest.raises(psycopg.errors.RestrictViolation):
+        each_db.rows(statement)
+    for (partition,) in each_db.rows(
+        "SELECT inhrelid::regclass::text FROM pg_inherits"
+        " WHERE inhparent IN ('tokenctl.generations'::regclass, 'tokenctl.token_holds'::regclass)"
+    ):
+        with pytest.raises(psycopg.errors.RestrictViolation):
+            each_db.rows(f"TRUNCATE {partition} CASCADE")
+
+
+def test_an_image_is_known_whole_or_not_at_all(each_db: LedgerDB, rich: Connection) -> None:
+    opened(rich)
+    for column, value in (("image_sha256", "repeat('d', 64)"), ("width", "1"), ("image_bytes", "1")):
+        with pytest.raises(psycopg.errors.CheckViolation, match="image_whole"):
+            each_db.rows(f"UPDATE tokenctl.generations SET {column} = {value}")  # noqa: S608 — from above
+
+
+def test_only_who_claimed_last_may_pay(rich: Connection) -> None:
+    opened(rich)
+    assert capture(rich)["outcome"] == "busy"  # nobody has claimed it
+    claim(rich, "r1", lease_s=0)
+    claim(rich, "r2", lease_s=0)
+    assert capture(rich, lease="r1")["outcome"] == "busy"  # not after the other's lease either
+    assert capture(rich, lease="r2")["outcome"] == "captured"
+    assert capture(rich, lease="r1")["outcome"] == "captured"  # what came of it
+
+
+@pytest.mark.parametrize("why", ["blocked", "exhausted", "deadline"])
+def test_calls_of_runs_that_died_are_kept_in_mind(each_db: LedgerDB, rich: Connection, why: str) -> None:
+    """Who told how it failed begins anew; who died may have been billed, and three calls are the most."""
+    opened(rich)
+    claim(rich)
+    release(rich)
+    each_db.rows("UPDATE tokenctl.generations SET released_why = %s", why)
+    assert opened(rich)["attempts"] == (0 if why == "blocked" else 1)
+    claim(rich)
+    each_db.rows("UPDATE tokenctl.token_holds SET expires_at = now() - interval '1 s'")
+    assert opened(rich)["outcome"] == "held"
+    assert claim(rich)["attempts"] == (2 if why == "blocked" else 3)
+
+
+def test_a_new_price_holds_for_what_was_not_paid(each_db: LedgerDB, rich: Connection) -> None:
+    opened(rich)
+    assert opened(rich, amount=50, price="v2")["outcome"] == "conflict"  # while it runs
+    claim(rich)
+    release(rich)
+    dearer = opened(rich, amount=50, price="v2")
+    assert (dearer["outcome"], dearer["amount"], dearer["price_version"], dearer["available"]) == ("held", 50, "v2", 50)
+    claim(rich)
+    capture(rich)
+    paid = opened(rich, amount=70, price="v3")
+    assert (paid["outcome"], paid["amount"], paid["price_version"]) == ("captured", 50, "v2")
+    each_db.check()
