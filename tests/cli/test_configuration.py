@@ -293,8 +293,9 @@ def test_the_example_shows_the_defaults(offline: CommandLine, config: Path) -> N
     before = offline("config", "show", "--json").json["data"]
     config.write_text(re.sub(r"(?m)^#(?=(?!database|protected|profile|reasons)[\w\[])", "", configfile.example()))
     after = offline("config", "show", "--json").json["data"]
-    own = {"timeout", "health.import_max_age_s", "log.file", "gemini.keys_file"}  # without a default
-    assert {key for key in after if after[key]["value"] != before[key]["value"]} == own
+    changed = {key for key in after if after[key]["value"] != before.get(key, {"value": None})["value"]}
+    assert changed >= {"timeout", "log.file"}
+    assert {before.get(key, {"value": None})["value"] for key in changed} == {None}  # those without a default
 
 
 def test_a_name_that_is_nearly_a_variable_s_is_refused(offline: CommandLine) -> None:
