@@ -1,0 +1,189 @@
+"""The ledger in plain Python: lists and dictionaries, one user after the other, nothing clever.
+
+Each method answers the outcome that the function of the same purpose must answer, and
+changes the model as that must change the database.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+BIGGEST = 2**53 - 1
+MOST_CALLS = 3
+
+Content = tuple[str, int, str, str | None, int | None]
+
+
+@dataclass
+class Entry:
+    """One transaction."""
+
+    amount: int
+    kind: str
+    reason: str
+    ticket: str | None
+    key: str
+    request: str
+    reverses: int | None = None
+    batch: str | None = None
+
+    @property
+    def content(self) -> Content:
+        return self.kind, self.amount, self.reason, self.ticket, self.reverses
+
+
+@dataclass
+class Job:
+    """A generation and its hold."""
+
+    user: str
+    amount: int
+    key: str
+    state: str = "open"
+    expired: bool = False
+    attempts: int = 0
+    lease: str | None = None
+
+    @property
+    def holds(self) -> bool:
+        return self.state == "open" and not self.expired
+
+
+@dataclass
+class Model:
+    """Users by name with their entries in order; jobs by id."""
+
+    users: dict[str, list[Entry]] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+    def balance(self, user: str) -> int:
+        return sum(entry.amount for entry in self.users.get(user, []))
+
+    def held(self, user: str) -> int:
+        return sum(job.amount for job in self.jobs.values() if job.user == user and job.holds)
+
+    def is_reversed(self, user: str, seq: int) -> bool:
+        """A reversal that was reversed in its turn does not count."""
+        later = [n for n, entry in enumerate(self.users[user], 1) if entry.reverses == seq]
+        return bool(later) and not self.is_reversed(user, later[0])
+
+    def grant(
+        self, user: str, amount: int, *, reason: str, ticket: str | None, key: str, request: str, new: bool
+    ) -> str:
+        if user not in self.users:
+            if not new:
+                return "unknown_user"
+            self.users[user] = []
+        return self._post(user, Entry(amount, "bonus", reason, ticket, key, request))
+
+    def reverse(self, user: str, seq: int, *, key: str | None, request: str) -> str:
+        if user not in self.users:
+            return "unknown_user"
+        entries = self.users[user]
+        if seq > len(entries):
+            return "unknown_entry"
+        before = next((entry for entry in entries if entry.reverses == seq), None)
+        if before is not None and before.request != request and before.key != key:
+            return "already_reversed"
+        original = entries[seq - 1]
+        used = key or (before.key if before is not None else f"reverse:{seq}")
+        return self._post(user, Entry(-original.amount, original.kind, "mistake", None, used, request, seq))
+
+    def _post(self, user: str, wanted: Entry) -> str:
+        for seq, entry in enumerate(self.users[user], 1):
+            if entry.key == wanted.key:
+                if entry.content != wanted.content:
+                    return "conflict"
+                return "replay_reversed" if self.is_reversed(user, seq) else "replayed"
+        if wanted.amount < 0 and self.balance(user) - self.held(user) + wanted.amount < 0:
+            return "insufficient"
+        if self.balance(user) + wanted.amount > BIGGEST:
+            return "too_large"
+        self.users[user].append(wanted)
+        return "applied"
+
+    # --- jobs ------------------------------------------------------------------
+
+    def open(self, name: str, user: str, amount: int, key: str) -> str:
+        if user not in self.users:
+            return "unknown_user"
+        job = next((job for job in self.jobs.values() if (job.user, job.key) == (user, key)), None)
+        if job is not None:
+            if job.amount != amount:
+                return "conflict"
+            if job.state == "captured" or job.holds:
+                return job.state
+        if self.balance(user) - self.held(user) < amount:
+            return "insufficient"
+        if job is None:
+            self.jobs[name] = Job(user, amount, key)
+        else:
+            job.state, job.expired, job.attempts, job.lease = "open", False, 0, None
+        return "held"
+
+    def claim(self, name: str, request: str) -> str:
+        job = self.jobs[name]
+        if job.state != "open":
+            return job.state
+        if job.expired:
+            return "expired"
+        if job.lease not in (None, request):
+            return "busy"
+        if job.attempts >= MOST_CALLS:
+            return "exhausted"
+        job.attempts, job.lease = job.attempts + 1, request
+        return "claimed"
+
+    def capture(self, name: str, request: str) -> str:
+        job = self.jobs[name]
+        if job.state != "open":
+            return job.state
+        job.state, job.lease = "released", None
+        wanted = Entry(-job.amount, "generation", "generation", None, f"generation:{name}", request)
+        outcome = self._post(job.user, wanted)
+        if outcome != "applied":
+            return outcome
+        job.state = "captured"
+        return "captured"
+
+    def release(self, name: str, request: str, *, force: bool) -> str:
+        job = self.jobs[name]
+        if job.state == "open":
+            if not force and job.lease not in (None, request):
+                return "busy"
+            job.state, job.lease = "released", None
+        return job.state
+
+    # --- batches ---------------------------------------------------------------
+
+    def import_(self, batch: str, rows: list[tuple[str, int]], request: str) -> dict[str, int]:
+        """Rows of new keys; a user whose sum does not fit is left out whole."""
+        by_user: dict[str, list[tuple[int, int]]] = {}
+        for line, (user, amount) in enumerate(rows):
+            by_user.setdefault(user, []).append((line, amount))
+        counts = {"applied": 0, "refused": 0}
+        for user, wanted in by_user.items():
+            fits = self.balance(user) + sum(amount for _, amount in wanted) <= BIGGEST
+            counts["applied" if fits else "refused"] += len(wanted)
+            self.users.setdefault(user, [])  # known from now on, all the same
+            for line, amount in wanted if fits else ():
+                entry = Entry(amount, "bonus", "promo", None, f"{batch}-{line}", request, batch=batch)
+                self.users[user].append(entry)
+        return counts
+
+    def reverse_batch(self, batch: str, by: str, request: str) -> dict[str, int]:
+        """Every entry that has no reversal, each user's smallest first, as far as the tokens are available."""
+        counts = {"applied": 0, "refused": 0}
+        for user, entries in self.users.items():
+            undone = {entry.reverses for entry in entries}
+            wanted = [
+                (seq, entry) for seq, entry in enumerate(entries, 1) if entry.batch == batch and seq not in undone
+            ]
+            available = self.balance(user) - self.held(user)
+            for seq, entry in sorted(wanted, key=lambda one: (one[1].amount, one[0])):
+                available -= entry.amount
+                counts["applied" if available >= 0 else "refused"] += 1
+                if available >= 0:
+                    undo = Entry(-entry.amount, entry.kind, "mistake", "T-9", f"reverse:{seq}", request, seq, by)
+                    entries.append(undo)
+        return counts
