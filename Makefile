@@ -10,9 +10,11 @@ UV_VERSION := 0.13.9
 # run installs nothing, and a changed lock file or a moved checkout is noticed.
 READY := $(VENV)/ready-$(shell { pwd; $(PYTHON) -V; cat pyproject.toml constraints.txt; } 2>&1 | cksum | cut -d ' ' -f 1)
 
+SOAKED := tests/faults/test_soak.py tests/faults/test_crash_points.py tests/integration/test_ledger_model.py
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check lint types format schema docs bench mutations lock upgrade clean
+.PHONY: help demo test check lint types format schema docs bench mutations soak lock upgrade clean
 
 help:  ## Print this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F @ '{ printf "%-17s%s\n", $$1, $$2 }'
@@ -53,6 +55,10 @@ upgrade: $(VENV)/uv-$(UV_VERSION)  ## Lock the newest versions that pyproject.to
 
 mutations: $(READY)  ## Turn off each guard in a copy, and see that its tests fail (half an hour)
 	$(RUN) tests.mutations
+
+# What looks for faults by chance looks sixty times as long as in `make test`.
+soak: $(READY)  ## Look for faults longer: eight processes in a storm, models, crash points, fuzz
+	TOKENCTL_TEST_SCALE=$${TOKENCTL_TEST_SCALE:-60} $(RUN) pytest -n auto -rP $(SOAKED)
 
 clean:  ## Remove the virtual environment, caches and build results (not the demo's ledger)
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

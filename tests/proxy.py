@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,10 @@ BEFORE_REQUEST, AFTER_REQUEST, WITHIN_REPLY, AFTER_REPLY, SILENT, NOTHING = (
     "silent",
     "",
 )
+#: No cut: from now on the kernel drops all that comes, unread and without an acknowledgement.
+VANISH = "vanish"
+
+_SO_ATTACH_FILTER = 26  # Linux; the socket module has no name for it
 
 
 @dataclass
@@ -61,6 +67,8 @@ class Proxy:
         self.listener.close()
         for one in self._open:
             with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)  # a thread that reads it would keep it open
+            with contextlib.suppress(OSError):
                 one.close()
 
 
@@ -79,10 +87,13 @@ class _Link:
                     self.proxy.befallen += 1
                 if self.fault == BEFORE_REQUEST:
                     break
+                if self.fault == VANISH:
+                    drop_all(self.client)
+                    continue
                 self.server.sendall(data)
                 if self.fault == AFTER_REQUEST:
                     break
-        self._cut(finish=True)
+        self._cut()
 
     def replies(self) -> None:
         with contextlib.suppress(OSError):
@@ -95,15 +106,21 @@ class _Link:
                 self.client.sendall(data)
                 if self.fault == AFTER_REPLY:
                     break
-        self._cut(finish=False)
+        self._cut()
 
-    def _cut(self, *, finish: bool) -> None:
-        """Close towards the client at once; the server may still read what it got, as after a broken network."""
+    def _cut(self) -> None:
+        """Close towards the client at once; the server still reads what it got, and then the end."""
         with contextlib.suppress(OSError):
             self.client.shutdown(socket.SHUT_RDWR)
-        if not finish:
-            with contextlib.suppress(OSError):
-                self.server.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):
+            self.server.shutdown(socket.SHUT_WR)
+
+
+def drop_all(receiver: socket.socket) -> None:
+    """Have every packet to this socket dropped: a filter of one instruction, "keep 0 bytes"."""
+    keep_nothing = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))
+    program = struct.pack("HP", 1, ctypes.addressof(keep_nothing))
+    receiver.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 @contextmanager

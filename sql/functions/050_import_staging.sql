@@ -29,7 +29,7 @@ BEGIN
       AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
       AND l.classid::bigint = ((v_key >> 32) & 4294967295) AND l.objid::bigint = (v_key & 4294967295))
   THEN
-    RAISE EXCEPTION '% does not hold the lock of batch %', session_user, p_batch USING ERRCODE = 'insufficient_privilege';
+    RAISE EXCEPTION '% does not hold the lock of batch %', session_user, p_batch USING ERRCODE = 'insufficient_privilege', CONSTRAINT = 'batch_lost';
   END IF;
 END
 $$;
@@ -198,7 +198,7 @@ DECLARE
 BEGIN
   SELECT * INTO batch FROM tokenctl.import_batches b WHERE b.batch_id = p_batch AND b.operator = session_user AND b.state <> 'done';
   IF NOT FOUND THEN
-    RAISE EXCEPTION 'batch % is not open for %', p_batch, session_user USING ERRCODE = 'insufficient_privilege';
+    RAISE EXCEPTION 'batch % is not open for %', p_batch, session_user USING ERRCODE = 'insufficient_privilege', CONSTRAINT = 'batch_lost';
   END IF;
   RETURN batch;
 END

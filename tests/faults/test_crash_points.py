@@ -200,6 +200,8 @@ class Trial:
     cases: int = 0
 
     def uninterrupted(self) -> None:
+        # Once in this process, so that the forked ones need not load all of it again.
+        self.stage.cli(*self.command.prepare(self.stage, self._name()))
         case = self._name()
         self.end, self.points = run(self.command.prepare(self.stage, case))
         self.expected = self._see(case)

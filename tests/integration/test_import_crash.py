@@ -213,6 +213,27 @@ def test_an_import_whose_backends_are_terminated_is_finished(ledger_db: LedgerDB
     db.check()
 
 
+def test_an_import_whose_lock_is_lost_may_be_run_again_and_is_not_forbidden(
+    ledger_db: LedgerDB, tmp_path: Path
+) -> None:
+    """The batch's lock goes with its connection, here before anything is staged."""
+    argv = ("batch-import", str(write(tmp_path)))
+    holder = hindered(ledger_db, "LOCK TABLE tokenctl.import_batches IN ACCESS EXCLUSIVE MODE")
+    with job(ledger_db.conninfo("batch1"), *argv) as victim:
+        until(lambda: stuck(ledger_db) or not victim.running(), "it opens the batch")
+        ended = ledger_db.rows(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+            " AND usename = 'batch1'"
+        )
+        assert ended
+        holder.execute("ROLLBACK")
+        code, _, err = victim.end()
+    assert (code, "lock was lost" in err) == (75, True), err
+    with job(ledger_db.conninfo("batch1"), *argv) as again:
+        assert again.end()[0] == 0
+    ledger_db.check()
+
+
 def test_an_atomic_import_that_is_killed_has_posted_nothing(ledger_db: LedgerDB, tmp_path: Path) -> None:
     db, argv = ledger_db, ("batch-import", str(write(tmp_path)), "--atomic")
     make_accounts(db)

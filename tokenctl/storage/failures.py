@@ -112,6 +112,9 @@ def working(error: psycopg.Error, *, lost: bool) -> TokenctlError:
     if constraint == "staging_lost":
         gone = TryLater("the database lost the staged rows (it crashed meanwhile)", hint="run the same command again")
         return _as(Fault.REFUSED, gone)
+    if constraint == "batch_lost":  # whoever may import and is refused a step had the lock, and its connection broke
+        gone = TryLater("the batch's lock was lost with a connection", hint="run the same command again")
+        return _as(Fault.REFUSED, gone)
     for states, fault, kind, detail, hint in _BY_STATE:
         if state in states or state[:2] in states:
             return _as(fault, kind(detail.format(state=state, constraint=constraint or "none"), hint=hint))
