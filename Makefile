@@ -10,7 +10,7 @@ UV_VERSION := 0.13.9
 # run installs nothing, and a changed lock file or a moved checkout is noticed.
 READY := $(VENV)/ready-$(shell { pwd; $(PYTHON) -V; cat pyproject.toml constraints.txt; } 2>&1 | cksum | cut -d ' ' -f 1)
 
-SOAKED := tests/faults/test_soak.py tests/faults/test_crash_points.py tests/integration/test_ledger_model.py
+SOAKED := $(addprefix tests/,faults/test_soak.py faults/test_crash_points.py faults/test_fuzz.py integration/test_ledger_model.py)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

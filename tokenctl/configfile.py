@@ -96,6 +96,8 @@ def read(path: Path, *, required: bool) -> dict[str, Any]:
         place = re.search(r"\(at [^()]*\)$", str(error))
         wrong = f"wrong TOML {place[0] if place else ''}" if re.search("://|@", str(error)) else str(error)
         raise ConfigError(f"{path}: {wrong}") from error
+    except (RecursionError, ValueError) as error:  # nested a thousandfold; a number of thousands of digits
+        raise ConfigError(f"{path}: no configuration is nested so deeply or has such numbers") from error
     values: dict[str, Any] = {}
     mistakes = [
         f"{path}:{_line_of(text, key)}: {why}"

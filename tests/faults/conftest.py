@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import Cli, CommandLine
+from tests.cli.running import NOWHERE, Cli, CommandLine
 from tests.faults.servers import Own
 from tests.integration.embedded_servers import bin_dir, farm
 from tests.pg import LedgerDB
@@ -48,3 +48,10 @@ def cli(
     """Runs tokenctl in this process, on a ledger of its own on PostgreSQL 18."""
     monkeypatch.chdir(home)
     return Cli(ledger_db, monkeypatch, capsysbinary)
+
+
+@pytest.fixture
+def offline(line: CommandLine) -> CommandLine:
+    """Runs tokenctl where no database answers."""
+    line.patch.setenv("TOKENCTL_DATABASE_URL", NOWHERE)
+    return line

@@ -5,7 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from tests.pg import LedgerDB, post
+from tests.batch_driver import Client, Row
+from tests.pg import LedgerDB, post, reverse
 
 FORBIDDEN = {
     "update a balance": "UPDATE tokenctl.token_accounts SET balance = 1000000",
@@ -126,4 +127,54 @@ def test_a_shadowing_table_does_not_mislead_a_definer_function(ledger_db: Ledger
     support.execute("CREATE TEMPORARY TABLE pg_roles (rolname text)")
     support.execute("SET search_path = pg_temp, tokenctl")
     assert post(support)["outcome"] == "applied"
+    ledger_db.check()
+
+
+_TRAPS = """
+CREATE SCHEMA trap;
+CREATE TABLE trap.fallen (what text);
+CREATE FUNCTION trap.fell(what text) RETURNS void LANGUAGE plpgsql AS
+  'BEGIN IF current_user = ''tokenctl_owner'' THEN ALTER TABLE tokenctl.token_transactions DISABLE TRIGGER append_only;
+   INSERT INTO trap.fallen VALUES (what); END IF; END';
+CREATE FUNCTION trap.held_tokens(text) RETURNS bigint LANGUAGE sql
+  AS 'SELECT trap.fell(''held_tokens''); SELECT 0::bigint';
+CREATE FUNCTION trap.clock_timestamp() RETURNS timestamptz LANGUAGE sql
+  AS 'SELECT trap.fell(''clock_timestamp''); SELECT pg_catalog.now()';
+CREATE FUNCTION trap.coalesced(bigint, bigint) RETURNS bigint LANGUAGE sql
+  AS 'SELECT trap.fell(''plus''); SELECT 0::bigint';
+CREATE OPERATOR trap.+ (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = trap.coalesced);
+CREATE FUNCTION trap.same(text, text) RETURNS boolean LANGUAGE sql
+  AS 'SELECT trap.fell(''equals''); SELECT true';
+CREATE OPERATOR trap.= (LEFTARG = text, RIGHTARG = text, FUNCTION = trap.same);
+CREATE FUNCTION trap.pg_has_role(name, text, text) RETURNS boolean LANGUAGE sql
+  AS 'SELECT trap.fell(''role''); SELECT true';
+CREATE FUNCTION trap.format(text, VARIADIC text[]) RETURNS text LANGUAGE sql
+  AS 'SELECT trap.fell(''format''); SELECT ''''';
+GRANT USAGE ON SCHEMA trap TO PUBLIC; GRANT ALL ON ALL TABLES IN SCHEMA trap TO PUBLIC;
+"""
+
+
+def test_functions_of_the_owner_run_nothing_that_a_caller_brings(ledger_db: LedgerDB) -> None:
+    """The classic exploit: operators and functions of one's own, ahead in the search path of who calls."""
+    post(ledger_db.connect("support1"), "u1", 10)
+    ledger_db.rows(_TRAPS)
+    # What falls into it when its path is not pinned, to show that the trap is one.
+    ledger_db.rows(
+        "CREATE FUNCTION public.loose() RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER AS"
+        " 'BEGIN RETURN 1::bigint + 1::bigint; END'; ALTER FUNCTION public.loose() OWNER TO tokenctl_owner"
+    )
+    fallen = "SELECT DISTINCT what FROM trap.fallen"
+    batch = Client(ledger_db)
+    support = ledger_db.connect("support1")
+    for connection in (support, batch.connection):
+        connection.execute("SET search_path = trap, tokenctl, pg_catalog")
+    assert post(support, "u1", 5, key="k2")["outcome"] == "applied"
+    assert reverse(support, "u1", 1)["outcome"] == "applied"
+    batch.run([Row("u1", 1, "k3"), Row("u2", 2, "k4")])
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        support.execute("SELECT tokenctl.seal_v1('r', 'c')")
+    assert ledger_db.rows(fallen) == []
+    support.execute("SELECT public.loose()")
+    assert ledger_db.rows(fallen) == [("plus",)]
+    ledger_db.rows("ALTER TABLE tokenctl.token_transactions ENABLE ALWAYS TRIGGER append_only")
     ledger_db.check()

@@ -133,8 +133,8 @@ PROGRAM = (
     Mutation(
         "talk is cleaned",
         "tokenctl/output/printer.py",
-        'sys.stderr.write(text.plain(text.clean(line), sys.stderr.encoding or "ascii") + "\\n")',
-        'sys.stderr.write(text.plain(line, sys.stderr.encoding or "ascii") + "\\n")',
+        'told = text.plain(text.clean(line), sys.stderr.encoding or "ascii")',
+        'told = text.plain(line, sys.stderr.encoding or "ascii")',
         ("tests/unit/output/test_printer.py",),
     ),
     Mutation(

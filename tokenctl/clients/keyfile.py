@@ -84,6 +84,8 @@ def _read(file: Path) -> tuple[Key, ...]:
     except tomllib.TOMLDecodeError as error:
         line = re.search(r"line ([0-9]+)", str(error))  # the rest of its text may repeat a part of a secret
         raise ConfigError(f"{file} is not TOML" + (f": look at line {line[1]}" if line else "")) from None
+    except (RecursionError, ValueError):  # nested a thousandfold; a number of thousands of digits
+        raise ConfigError(f"{file} is no file of keys") from None
     entries = document.pop("key", [])
     mistakes = ["there may be nothing beside the [[key]] tables"] if document else []
     if not isinstance(entries, list) or not entries:

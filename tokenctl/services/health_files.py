@@ -184,6 +184,8 @@ def _count_keys(content: str) -> tuple[int, str]:
     except tomllib.TOMLDecodeError as error:
         line = re.search(r"line ([0-9]+)", str(error))
         return 0, "is not TOML" + (f" (line {line[1]})" if line else "")
+    except (RecursionError, ValueError):  # nested a thousandfold; a number of thousands of digits
+        return 0, "is not what a file of keys is"
     if not isinstance(listed, list) or not listed:
         return 0, "has no [[key]]"
     for number, entry in enumerate(listed, 1):
