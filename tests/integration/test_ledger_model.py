@@ -126,14 +126,14 @@ class Machine(RuleBasedStateMachine):
         image = ("c" * 64, 1234, 2048, 2048, "response", "m-1", "{}")
         return f"capture {job}", (
             lambda model: model.capture(job, request),
-            lambda session: _outcome(session, "capture", user, job, *image, request, "me@here"),
+            lambda session: _outcome(session, "capture", user, job, *image, request, "r", "me@here"),
         )
 
     def _release(self, job: str, request: str, force: bool) -> tuple[str, Deed]:
         user = self.model.jobs[job].user
         return f"release {job} {force}", (
             lambda model: model.release(job, request, force=force),
-            lambda session: _outcome(session, "release", user, job, "test", force, request, "me@here"),
+            lambda session: _outcome(session, "release", user, job, "test", force, request, "r", "me@here"),
         )
 
     @precondition(lambda self: any(job.state == "open" for job in self.model.jobs.values()))

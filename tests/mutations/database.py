@@ -239,9 +239,18 @@ DATABASE = (
     Mutation(
         "one request at a time has the lease",
         _GENERATIONS,
-        "      WHEN made.lease_until > v_now AND made.lease_by <> p_request_id THEN 'busy'\n",
+        "      WHEN made.lease_until > v_now AND made.lease_by <> p_lease_by THEN 'busy'\n",
         "",
         (f"{_JOBS}::test_eight_claims_at_once_are_one",),
+    ),
+    Mutation(
+        "only who claimed it last is paid",
+        _GENERATIONS,
+        "g.generation_id = p_generation_id AND g.lease_by = p_lease_by)\n",
+        "g.generation_id = p_generation_id)\n",
+        (
+            "tests/integration/test_generation_saga.py::test_a_run_that_was_taken_over_charges_nothing_and_touches_nothing",
+        ),
     ),
     Mutation(
         "the provider is called so often and no more",

@@ -252,4 +252,18 @@ PROGRAM = (
         "            if False:",
         ("tests/unit/clients/test_keyfile.py::test_a_file_that_others_may_use_is_refused",),
     ),
+    Mutation(
+        "an image takes no other file's name",
+        "tokenctl/services/pictures.py",
+        "            os.link(part, named, follow_symlinks=False)",
+        "            os.rename(part, named)",
+        ("tests/integration/test_generation_saga.py::test_a_file_that_has_the_name_stays",),
+    ),
+    Mutation(
+        "a link is no image",
+        "tokenctl/services/pictures.py",
+        "os.O_RDONLY | os.O_NOFOLLOW |",
+        "os.O_RDONLY |",
+        ("tests/integration/test_generation_saga.py::test_a_link_in_the_way_is_not_followed",),
+    ),
 )
