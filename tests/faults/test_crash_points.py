@@ -21,16 +21,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from typer.main import get_command
 
 from tests.cli.running import Cli
 from tests.pg import post
 from tests.processes import exit_code, fork, forked
 from tests.scale import SCALE, chosen_seed, scaled
 from tokenctl.__main__ import main
-from tokenctl.cli.app import app
 
-BUILT = get_command(app)
 #: What the interpreter reports of files that change something.
 _FILE_EVENTS = frozenset(
     {"os.rename", "os.remove", "os.mkdir", "os.link", "os.chmod", "os.truncate", "sqlite3.connect"}
@@ -98,7 +95,6 @@ class Stage:
 
     def __init__(self, cli: Cli) -> None:
         self.cli = cli
-        cli.patch.setattr("tokenctl.cli.main.app", BUILT)
         cli.patch.setattr("tokenctl.storage.imports.SLICE_ROWS", 1)
         cli.login("batch1")
         # All these runs are within a minute, and of one person.

@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from typer.main import get_command
-
 from tests import proxy as cuts
 from tests.cli.running import Cli
 from tests.pg import post
@@ -31,7 +29,6 @@ from tests.proxy import Proxy, proxied
 from tests.scale import chosen_seed, scaled
 from tests.waiting import until
 from tokenctl.__main__ import main
-from tokenctl.cli.app import app
 
 WORKERS = 8
 USERS = [f"u{n}" for n in range(6)]
@@ -149,7 +146,6 @@ class Storm:
 
 def test_after_a_storm_everything_is_there_once(cli: Cli) -> None:
     seed = chosen_seed()
-    cli.patch.setattr("tokenctl.cli.main.app", get_command(app))
     cli.patch.setattr("tokenctl.storage.imports.SLICE_ROWS", 2)
     quiet = "".join(f"[rate_limits.{name}]\nlimit = 0\n" for name in ("grant-bonus", "reverse", "batch-import"))
     Path("config.toml").write_text(quiet)
