@@ -14,7 +14,7 @@ SOAKED := $(addprefix tests/,faults/test_soak.py faults/test_crash_points.py fau
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check lint types format schema docs bench mutations soak lock upgrade clean
+.PHONY: help demo test check lint types format schema docs bench audit mutations soak lock upgrade clean
 
 help:  ## Print this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F @ '{ printf "%-17s%s\n", $$1, $$2 }'
@@ -55,6 +55,12 @@ upgrade: $(VENV)/uv-$(UV_VERSION)  ## Lock the newest versions that pyproject.to
 
 mutations: $(READY)  ## Turn off each guard in a copy, and see that its tests fail (half an hour)
 	$(RUN) tests.mutations
+
+# Needs the network, and its own environment: what audits is not to be among what is audited.
+audit: $(READY)  ## Look for known weaknesses of the pinned packages; SECURITY.md says why one is passed over
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes --requirement constraints.txt --ignore-vuln CVE-2025-69872
 
 # What looks for faults by chance looks sixty times as long as in `make test`.
 soak: $(READY)  ## Look for faults longer: eight processes in a storm, models, crash points, fuzz

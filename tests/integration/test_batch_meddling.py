@@ -201,8 +201,8 @@ def test_only_what_dead_clients_staged_is_reaped(each_db: LedgerDB) -> None:
     for gone in (dead, begun):
         wait_until_free(each_db, gone.batch)
     last = Client(each_db, "batch2", "dddddddddddd")
-    until(lambda: [last.open(), len(staged_tables(each_db)) == 10][1], "two are staged, the living and the new")
-    assert {name[6:18] for name in staged_tables(each_db)} == {"aaaaaaaaaaaa", "dddddddddddd"}
+    until(lambda: [last.open(), len(staged_tables(each_db)) == 12][1], "two are staged, the living and the new")
+    assert {name.split("_")[1] for name in staged_tables(each_db)} == {"aaaaaaaaaaaa", "dddddddddddd"}
     batches = "SELECT batch_id, state FROM tokenctl.import_batches ORDER BY 1"
     assert each_db.rows(batches) == [
         ("aaaaaaaaaaaa", "staging"),

@@ -100,8 +100,8 @@ def test_every_append_only_trigger_fires_always(each_db: LedgerDB) -> None:
         " FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE c.relnamespace = 'tokenctl'::regnamespace"
         " AND tgname IN ('append_only', 'never_deleted', 'never_truncated')"
     )
-    # transactions, accounts and sealed ranges: 5 tables x 2 each; audit log and seals: 2 each
-    assert modes == [(34, "A", "A")]
+    # transactions, accounts, holds, generations, sealed ranges: 5 tables x 2 each; audit log, seals: 2 each
+    assert modes == [(54, "A", "A")]
 
 
 def test_every_definer_function_pins_its_search_path(each_db: LedgerDB) -> None:
