@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from tests.cli.running import Cli, environment, terminal
 from tests.gemini_server import image, serving
 from tests.pg import LedgerDB, post
 from tests.pictures import png
@@ -40,15 +41,47 @@ def _shell(script: str, home: Path, **environ: str) -> subprocess.CompletedProce
 
 def test_every_block_is_known_here() -> None:
     assert [block.splitlines()[0] for block in BLOCKS] == [
+        "$ tokenctl grant-bonus u_30873 --amount 50 --reason goodwill --ticket 48711",
         "make demo",
         ". .demo/env",
         "make test",
-        "mkdir -p ~/.local/share/bash-completion/completions ~/.zfunc ~/.config/fish/completions",
         "user_id,amount,reason,idempotency_key,note,ticket",
         "[prices]",
         "export GEMINI_API_KEY=the-key-that-google-gave-you",
         "export TOKENCTL_DATABASE_URL=" + TEST_DATABASE,
+        "5 6 * * *  tokenctl batch-import /srv/in/daily.csv --yes -q",
+        "mkdir -p ~/.local/share/bash-completion/completions ~/.zfunc ~/.config/fish/completions",
     ]
+
+
+def test_the_session_looks_as_printed(cli: Cli) -> None:
+    cli.login("batch1")
+    examples = str(ROOT / "examples" / "november-bonuses.csv")
+    assert cli("batch-import", examples, "--expect-total", "497150", "--yes", "-q").code == 0
+    cli.login("support1")
+    columns = 100 - len("tokenctl_local") + len("support1")  # the same room for what stands beside a name
+    plain, seen = environment(TERM="xterm", TOKENCTL_PAGER="cat"), ""
+    for line in _block("$ tokenctl grant-bonus").splitlines():
+        if line.startswith("$ tokenctl "):
+            with terminal(*line.split()[2:], columns=columns, env=plain) as opened:
+                if "grant-bonus" in line:
+                    opened.wait_for("[y/N]: ")
+                    opened.type("y\n")
+                got = opened.end()
+            assert got.code == 0, got.text
+            seen += line + "\n" + got.text
+    assert _gist(seen) == _gist(_block("$ tokenctl grant-bonus"))
+
+
+def _gist(text: str) -> list[str]:
+    """The words of a session, without who ran it, when, and how wide a table was for that."""
+    text = re.sub(r"\x1b\[[0-9;]*m|─{2,}", "", text)
+    text = re.sub(r"^▸ .* · operator .*$", "▸ banner", text, flags=re.MULTILINE)
+    text = re.sub(r"tokenctl_local|support1|batch1", "OPERATOR", text)
+    text = re.sub(r"\(\S+@\S+\)", "(PERSON)", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "TIME", text)
+    text = re.sub(r"grant:\d{8}:[0-9a-f]{20}|--cursor \S+", "KEY", text)
+    return re.sub(r"\b\d+ (s|min)\b", "AGE", text).split()
 
 
 def test_the_demo_and_what_follows_it(home: Path) -> None:
@@ -80,6 +113,16 @@ def test_the_grant_file_can_be_imported(ledger_db: LedgerDB, tmp_path: Path, mon
     assert ledger_db.rows("SELECT user_id, amount, ticket FROM tokenctl.token_transactions") == [
         ("u_30873", 50, "48711")
     ]
+
+
+def test_the_cron_line_imports_in_silence_however_often(ledger_db: LedgerDB, home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "daily.csv"
+    file.write_text(_block("user_id,amount"))
+    line = _block("5 6 * * *").removeprefix("5 6 * * *").replace("/srv/in/daily.csv", str(file))
+    for _ in range(2):
+        done = _shell(line, home, TOKENCTL_DATABASE_URL=ledger_db.conninfo("batch1"))
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert ledger_db.rows("SELECT count(*) FROM tokenctl.token_transactions") == [(1,)]
 
 
 def test_a_database_of_ones_own(ledger_db: LedgerDB, home: Path) -> None:
