@@ -181,6 +181,16 @@ def test_eight_claims_at_once_are_one(each_db: LedgerDB, rich: Connection) -> No
     assert sorted(ends) == ["busy"] * 7 + ["claimed"]
 
 
+def test_only_who_claimed_it_last_is_paid(each_db: LedgerDB, rich: Connection) -> None:
+    """Asked of the function itself: the program looks first."""
+    opened(rich)
+    assert capture(rich)["outcome"] == "busy"  # nobody has claimed it
+    claim(rich, "another run")
+    assert capture(rich)["outcome"] == "busy"
+    assert each_db.rows("SELECT state FROM tokenctl.token_holds") == [("open",)]
+    assert each_db.rows("SELECT balance FROM tokenctl.token_accounts") == [(100,)]
+
+
 def test_a_claim_moves_the_deadline_along(rich: Connection) -> None:
     first = opened(rich, hold_s=10)["expires_at"]
     assert (claim(rich)["expires_at"] - first).total_seconds() > 600

@@ -248,9 +248,7 @@ DATABASE = (
         _GENERATIONS,
         "g.generation_id = p_generation_id AND g.lease_by = p_lease_by)\n",
         "g.generation_id = p_generation_id)\n",
-        (
-            "tests/integration/test_generation_saga.py::test_a_run_that_was_taken_over_charges_nothing_and_touches_nothing",
-        ),
+        (f"{_JOBS}::test_only_who_claimed_it_last_is_paid",),
     ),
     Mutation(
         "the provider is called so often and no more",

@@ -264,6 +264,6 @@ PROGRAM = (
         "tokenctl/services/pictures.py",
         "os.O_RDONLY | os.O_NOFOLLOW |",
         "os.O_RDONLY |",
-        ("tests/integration/test_generation_saga.py::test_a_link_in_the_way_is_not_followed",),
+        ("tests/unit/services/test_pictures.py::test_a_link_to_the_same_content_is_no_image",),
     ),
 )
