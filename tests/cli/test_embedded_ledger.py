@@ -66,6 +66,9 @@ def test_first_commands_stop_start_and_url(bare: dict[str, str]) -> None:
     started = run("db", "start", "--json", env=bare).json["data"]
     assert started["running"] is True
     assert isinstance(started["pid"], int)
+    for what in ("start", "stop"):
+        quiet = run("db", what, "-q", env=bare)
+        assert (quiet.code, quiet.out, quiet.err) == (0, b"", "")
 
 
 @pytest.mark.parametrize("how", ["url", "profile", "PGHOST", "PGPORT", "PGSERVICE"])

@@ -41,6 +41,7 @@ def _start(run: Run) -> None:
     _only_embedded(run, "start")
     local.prepare(run.runtime.embedded)
     status = run.runtime.embedded.status()
+    run.output.committed = "the embedded server runs"
     run.show(views.server({"running": True, "was_running": None, "pid": status.pid, "data": str(status.data_dir)}))
 
 
@@ -54,6 +55,7 @@ def _stop(run: Run) -> None:
 
     _only_embedded(run, "stop")
     stopped = run.runtime.embedded.stop(deadline_s=run.settings.timeout_s or _STOP_S)
+    run.output.committed = "the embedded server is stopped"
     run.output.say("stopped" if stopped else "was not running", mark="✓")
     data = str(run.runtime.embedded.status().data_dir)
     run.show(views.server({"running": False, "was_running": stopped, "pid": None, "data": data}))
@@ -136,6 +138,7 @@ def _migrate(run: Run, dry_run: options.DryRun = False, confirm: Confirm = None)
         if steps and not dry_run:
             _confirm(run, steps, confirm)
             steps = migrations.migrate(connection)
+            run.output.committed = "the schema is up to date"
     if not steps:
         run.output.say("the schema is up to date", mark="✓")
     run.show(views.steps([(step.version, step.name) for step in steps]), dry_run=dry_run)
