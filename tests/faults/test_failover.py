@@ -17,7 +17,7 @@ from tests.cli.running import CommandLine
 from tests.faults.servers import Own, free_port
 from tests.integration.embedded_servers import farm
 from tests.waiting import until
-from tokenctl.errors import Unavailable
+from tokenctl.errors import TimedOut, Unavailable
 from tokenctl.models import Grant
 from tokenctl.resilience.deadline import Deadline
 from tokenctl.storage.database import Database
@@ -151,7 +151,7 @@ def a_failover_under_grants_loses_none_that_the_standby_had(pair: Pair) -> None:
     pair.caught_up()
     pair.primary.stop()
     with ledger(pair.address()) as writes, psycopg.connect(pair.standby.conninfo(), autocommit=True) as other:
-        with ledger(pair.address(), seconds=0.7) as hasty, pytest.raises(Unavailable):
+        with ledger(pair.address(), seconds=0.7) as hasty, pytest.raises((Unavailable, TimedOut)):
             hasty.grant(Grant("u3", 5, "test", key="c", new_user=True))
         other.execute("SELECT pg_promote(wait => false)")
         assert writes.grant(Grant("u3", 5, "test", key="c", new_user=True)).outcome == "applied"
