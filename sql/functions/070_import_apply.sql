@@ -114,7 +114,7 @@ $$;
 
 -- The slow, exact way for a slice that the constraints refused: the accounts are
 -- locked in order, each row is judged against what is now committed, and the good ones
--- are posted. A user whose balance would pass what it can hold is left out whole; of a
+-- are posted. A user whose balance would pass what it can hold, at the end or on the way, is left out whole; of a
 -- reversal, line by line, the rows from the one on for which the tokens are not available.
 CREATE OR REPLACE FUNCTION tokenctl.post_sorted(lane tokenctl.import_lanes, p_source text, p_reversal boolean, p_request_id text, p_claimed_by text)
   RETURNS tokenctl.import_lanes
@@ -143,11 +143,12 @@ BEGIN
      LEFT JOIN %2$s r ON r.user_id = s.user_id AND r.reverses_seq = s.reverses_seq) $sql$, p_source, v_entries);
   EXECUTE format($sql$
     SELECT coalesce(array_agg(f.line), '{}') FROM (
-      SELECT j.line, j.amount, a.balance + sum(j.amount) OVER (PARTITION BY j.user_id) AS after,
-        a.available + sum(j.amount) OVER (PARTITION BY j.user_id ORDER BY j.line) AS running
-      FROM %1$s j JOIN (SELECT a.user_id, a.balance, a.balance - %3$s AS available FROM %2$s a) a USING (user_id)
-      WHERE j.verdict IS NULL) f
-    WHERE f.after > 9007199254740991 OR $1 AND f.amount < 0 AND f.running < 0 $sql$, v_judged, v_accounts, tokenctl.held_by_a(lane.part))
+      SELECT r.line, r.amount, r.running, max(r.running + r.held) OVER (PARTITION BY r.user_id) AS most
+      FROM (
+        SELECT j.user_id, j.line, j.amount, a.held, a.balance - a.held + sum(j.amount) OVER (PARTITION BY j.user_id ORDER BY j.line) AS running
+        FROM %1$s j JOIN (SELECT a.user_id, a.balance, %3$s AS held FROM %2$s a) a USING (user_id)
+        WHERE j.verdict IS NULL) r) f
+    WHERE f.most > 9007199254740991 OR $1 AND f.amount < 0 AND f.running < 0 $sql$, v_judged, v_accounts, tokenctl.held_by_a(lane.part))
   INTO v_refused USING p_reversal;
   EXECUTE format($sql$
     SELECT count(*) FILTER (WHERE verdict = 'replayed'), coalesce(sum(amount) FILTER (WHERE verdict = 'replayed'), 0),

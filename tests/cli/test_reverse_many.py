@@ -209,6 +209,22 @@ def test_a_balance_below_zero_on_the_way_is_no_obstacle(cli: Cli) -> None:
     cli.db.check()
 
 
+def test_a_balance_above_the_limit_on_the_way_leaves_that_user_out(cli: Cli) -> None:
+    most = 2**53 - 1
+    support, admin = cli.db.connect("support1"), cli.db.connect("admin1")
+    post(admin, "u1", 8, key="theirs")
+    post(support, "u1", 10, key="ours")
+    reverse(support, "u1", 1)
+    post(admin, "u1", most - 15, key="more")
+    post(support, "u2", 5, key="ours")
+    cli.login("batch1")
+    got = cli("reverse", "--operator", "support1", "--since", "2026-01-01", *DONE, "--expect-total", "23")
+    assert got.code == 1, got.err
+    assert [cli.balance(user) for user in ("u1", "u2")] == [most - 5, 0]
+    assert cli.db.rows("SELECT state, applied, refused FROM tokenctl.import_batches") == [("done", 1, 2)]
+    cli.db.check()
+
+
 def test_support_may_not(misuse: Cli) -> None:
     misuse.login("support1")
     assert misuse("reverse", "--operator", "alice", "--since", "2026-01-01", *DONE).code == 77
