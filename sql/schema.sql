@@ -217,7 +217,7 @@ CREATE FUNCTION tokenctl.generation_capture_v1(p_user_id text, p_generation_id t
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '10s'
-    AS $$
+    AS $_$
 DECLARE
   answer  tokenctl.generation_v1;
   receipt tokenctl.receipt_v1;
@@ -233,6 +233,9 @@ BEGIN
   END IF;
   IF answer.outcome <> 'open' THEN
     RETURN answer;
+  END IF;
+  IF (p_image_sha256 ~ '^[0-9a-f]{64}$' AND p_image_bytes >= 1 AND p_width >= 1 AND p_height >= 1) IS NOT TRUE THEN
+    RAISE EXCEPTION 'a payment needs an image' USING ERRCODE = 'check_violation', CONSTRAINT = 'image_whole';
   END IF;
   -- Settled first, so that this hold's own tokens are available to its payment.
   UPDATE tokenctl.token_holds h SET state = 'released', settled_at = clock_timestamp()
@@ -258,7 +261,7 @@ BEGIN
   WHERE g.user_id = p_user_id AND g.generation_id = p_generation_id;
   RETURN tokenctl.generation_row(p_user_id, p_generation_id, NULL);
 END
-$$;
+$_$;
 
 
 ALTER FUNCTION tokenctl.generation_capture_v1(p_user_id text, p_generation_id text, p_image_sha256 text, p_image_bytes bigint, p_width integer, p_height integer, p_response_id text, p_model_version text, p_usage jsonb, p_lease_by text, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
@@ -427,7 +430,7 @@ CREATE FUNCTION tokenctl.generation_row(p_user_id text, p_generation_id text, p_
 DECLARE
   answer tokenctl.generation_v1;
 BEGIN
-  SELECT coalesce(p_outcome, h.state), g.user_id, g.generation_id, h.state, h.amount, a.balance,
+  SELECT coalesce(p_outcome, CASE WHEN tokenctl.effective_reversal(h.user_id, h.captured_seq) IS NULL THEN h.state ELSE 'reversed' END), g.user_id, g.generation_id, h.state, h.amount, a.balance,
     a.balance - tokenctl.held_tokens(g.user_id), NULL, h.expires_at, g.attempts, g.lease_until, h.captured_seq, g.quality, g.model,
     g.aspect_ratio, g.price_version, g.input_sha256, g.image_sha256, g.image_bytes, g.width, g.height,
     h.idempotency_key, g.created_at, g.response_id, g.model_version, g.usage
@@ -766,7 +769,7 @@ BEGIN
       AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
       AND l.classid::bigint = ((v_key >> 32) & 4294967295) AND l.objid::bigint = (v_key & 4294967295))
   THEN
-    RAISE EXCEPTION '% does not hold the lock of batch %', session_user, p_batch USING ERRCODE = 'insufficient_privilege';
+    RAISE EXCEPTION '% does not hold the lock of batch %', session_user, p_batch USING ERRCODE = 'insufficient_privilege', CONSTRAINT = 'batch_lost';
   END IF;
 END
 $$;
@@ -893,7 +896,7 @@ DECLARE
 BEGIN
   SELECT * INTO batch FROM tokenctl.import_batches b WHERE b.batch_id = p_batch AND b.operator = session_user AND b.state <> 'done';
   IF NOT FOUND THEN
-    RAISE EXCEPTION 'batch % is not open for %', p_batch, session_user USING ERRCODE = 'insufficient_privilege';
+    RAISE EXCEPTION 'batch % is not open for %', p_batch, session_user USING ERRCODE = 'insufficient_privilege', CONSTRAINT = 'batch_lost';
   END IF;
   RETURN batch;
 END
@@ -1229,11 +1232,12 @@ BEGIN
      LEFT JOIN %2$s r ON r.user_id = s.user_id AND r.reverses_seq = s.reverses_seq) $sql$, p_source, v_entries);
   EXECUTE format($sql$
     SELECT coalesce(array_agg(f.line), '{}') FROM (
-      SELECT j.line, j.amount, a.balance + sum(j.amount) OVER (PARTITION BY j.user_id) AS after,
-        a.available + sum(j.amount) OVER (PARTITION BY j.user_id ORDER BY j.line) AS running
-      FROM %1$s j JOIN (SELECT a.user_id, a.balance, a.balance - %3$s AS available FROM %2$s a) a USING (user_id)
-      WHERE j.verdict IS NULL) f
-    WHERE f.after > 9007199254740991 OR $1 AND f.amount < 0 AND f.running < 0 $sql$, v_judged, v_accounts, tokenctl.held_by_a(lane.part))
+      SELECT r.line, r.amount, r.running, max(r.running + r.held) OVER (PARTITION BY r.user_id) AS most
+      FROM (
+        SELECT j.user_id, j.line, j.amount, a.held, a.balance - a.held + sum(j.amount) OVER (PARTITION BY j.user_id ORDER BY j.line) AS running
+        FROM %1$s j JOIN (SELECT a.user_id, a.balance, %3$s AS held FROM %2$s a) a USING (user_id)
+        WHERE j.verdict IS NULL) r) f
+    WHERE f.most > 9007199254740991 OR $1 AND f.amount < 0 AND f.running < 0 $sql$, v_judged, v_accounts, tokenctl.held_by_a(lane.part))
   INTO v_refused USING p_reversal;
   EXECUTE format($sql$
     SELECT count(*) FILTER (WHERE verdict = 'replayed'), coalesce(sum(amount) FILTER (WHERE verdict = 'replayed'), 0),

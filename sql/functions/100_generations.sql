@@ -9,6 +9,7 @@ BEGIN
     --   held          the tokens are under a hold now
     --   open          the same key and content have a hold already, and nobody has finished it
     --   captured      paid: the image exists; captured_seq is the transaction
+    --   reversed      paid, and that transaction was reversed since
     --   released      not paid; the tokens are free again
     --   claimed       this run may call the provider now, until lease_until
     --   busy          another run holds the lease, until lease_until; or it took this run's over
@@ -48,14 +49,15 @@ BEGIN
 END
 $$;
 
--- A generation as it stands, with what its user has; p_outcome NULL means its state.
+-- A generation as it stands, with what its user has; p_outcome NULL means its state, or that its
+-- payment was taken back, which nobody should be told is a payment.
 CREATE OR REPLACE FUNCTION tokenctl.generation_row(p_user_id text, p_generation_id text, p_outcome text) RETURNS tokenctl.generation_v1
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   answer tokenctl.generation_v1;
 BEGIN
-  SELECT coalesce(p_outcome, h.state), g.user_id, g.generation_id, h.state, h.amount, a.balance,
+  SELECT coalesce(p_outcome, CASE WHEN tokenctl.effective_reversal(h.user_id, h.captured_seq) IS NULL THEN h.state ELSE 'reversed' END), g.user_id, g.generation_id, h.state, h.amount, a.balance,
     a.balance - tokenctl.held_tokens(g.user_id), NULL, h.expires_at, g.attempts, g.lease_until, h.captured_seq, g.quality, g.model,
     g.aspect_ratio, g.price_version, g.input_sha256, g.image_sha256, g.image_bytes, g.width, g.height,
     h.idempotency_key, g.created_at, g.response_id, g.model_version, g.usage
@@ -215,6 +217,9 @@ BEGIN
   END IF;
   IF answer.outcome <> 'open' THEN
     RETURN answer;
+  END IF;
+  IF (p_image_sha256 ~ '^[0-9a-f]{64}$' AND p_image_bytes >= 1 AND p_width >= 1 AND p_height >= 1) IS NOT TRUE THEN
+    RAISE EXCEPTION 'a payment needs an image' USING ERRCODE = 'check_violation', CONSTRAINT = 'image_whole';
   END IF;
   -- Settled first, so that this hold's own tokens are available to its payment.
   UPDATE tokenctl.token_holds h SET state = 'released', settled_at = clock_timestamp()

@@ -181,3 +181,22 @@ def test_a_charge_is_explained_shown_and_reversed(studio: Studio) -> None:
     assert studio.cli("reverse", "u1:2", "--reason", "mistake", "--yes").code == 0
     assert studio.cli.balance() == TOKENS
     assert studio.cli("verify").code == 0
+
+
+def test_what_was_paid_and_taken_back_since_is_not_told_as_paid(studio: Studio) -> None:
+    studio.server.script.append(fake.image(png(1024, 1024)))
+    generation = studio("--json").json["data"]["id"]
+    assert studio.cli("reverse", "u1:2", "--reason", "mistake", "--yes").code == 0
+    for words in (studio.words(), studio.words("--dry-run"), ["generate", "u1", "--resume", generation]):
+        ran = studio.cli(*words)
+        assert (ran.code, ran.out) == (1, b""), words
+        assert f"generation {generation} was paid as u1:2, and that was reversed since" in ran.err
+        assert "charged" not in ran.err
+    refused = studio.cli("holds", "release", "u1", generation, "--reason", "stuck", "--yes")
+    assert (refused.code, "was paid as u1:2" in refused.err) == (1, True)
+    assert "undoes that" not in refused.err
+    assert len(studio.server.asked) == 1
+    assert studio.cli.balance() == TOKENS
+    assert studio.cli("reverse", "u1:3", "--reason", "mistake", "--yes").code == 0
+    assert studio("--json").json["data"]["charged"] == 40  # paid again
+    studio.db.check()

@@ -210,8 +210,10 @@ def test_resume_of_what_is_not_paid_says_how_to_go_on(rich: LedgerDB, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "error", [Refused("blocked"), Unavailable("down"), KeyboardInterrupt(), RuntimeError("a bug"), MemoryError()]
-)
+    "error",
+    [Refused("blocked"), Unavailable("down"), LockHeld("a lock"), KeyboardInterrupt(), RuntimeError("a bug"),
+     MemoryError()],
+)  # fmt: skip
 def test_while_it_lives_every_failure_gives_the_tokens_back(
     rich: LedgerDB, tmp_path: Path, error: BaseException
 ) -> None:

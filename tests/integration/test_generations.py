@@ -308,3 +308,35 @@ def test_a_new_price_holds_for_what_was_not_paid(each_db: LedgerDB, rich: Connec
     paid = opened(rich, amount=70, price="v3")
     assert (paid["outcome"], paid["amount"], paid["price_version"]) == ("captured", 50, "v2")
     each_db.check()
+
+
+def test_a_payment_needs_an_image(each_db: LedgerDB, rich: Connection) -> None:
+    opened(rich)
+    claim(rich)
+    said = "SELECT tokenctl.generation_capture_v1('u1', '%s', %s, 'r', 'm', '{}', 'r1', 'r', 'me@here')"
+    no_images = (
+        "NULL, NULL, NULL, NULL",
+        "'', 1, 1, 1",
+        "'no digest', 1, 1, 1",
+        "repeat('c', 64), 0, 1, 1",
+        "repeat('c', 64), 1, -1, 1",
+        "repeat('c', 64), 1, 1, NULL",
+    )
+    for image in no_images:
+        with pytest.raises(psycopg.errors.CheckViolation):
+            rich.execute((said % (ID, image)).encode())
+    assert each_db.rows("SELECT state FROM tokenctl.token_holds") == [("open",)]
+    assert capture(rich)["outcome"] == "captured"
+    each_db.check()
+
+
+def test_a_payment_that_was_taken_back_is_told(each_db: LedgerDB, rich: Connection) -> None:
+    opened(rich)
+    claim(rich)
+    assert capture(rich)["outcome"] == "captured"
+    reverse(rich, "u1", 2)
+    for again in (opened(rich), claim(rich), capture(rich), release(rich)):
+        assert (again["outcome"], again["state"], again["captured_seq"]) == ("reversed", "captured", 2)
+    reverse(rich, "u1", 3, request_id="redo")
+    assert opened(rich)["outcome"] == "captured"
+    each_db.check()

@@ -30,6 +30,7 @@ from tokenctl.errors import (
     NotFound,
     OutcomeUnknown,
     Refused,
+    ReplayOfReversed,
     TokenctlError,
     TooExpensive,
     TryLater,
@@ -129,6 +130,8 @@ class Job:
     _at: Generation = field(init=False)
     #: The first call's claim is asked for before the call is prepared.
     _claimed: bool = field(init=False, default=False)
+    #: Another run was at it when we last asked: then the hold is not ours to release.
+    _is_others: bool = field(init=False, default=False)
     _ended: str = field(init=False, default="ok")
 
     def preview(self, asked: Order, *, key: str | None) -> Generation:
@@ -185,6 +188,8 @@ class Job:
         if at.outcome == "captured":
             self._at = at
             return self._paid_before(self._place(generation_id))
+        if at.outcome == "reversed":
+            _refused(at)
         raise TryLater(
             f"generation {generation_id} is {at.outcome}, not paid: there is no image to finish",
             hint=f"run it again with its prompt, its images and --idempotency-key {at.idempotency_key}",
@@ -220,9 +225,9 @@ class Job:
         self._claimed = False
 
     def _claim(self) -> Generation:
-        return self.store.claim(
-            self._at, lease_s=self._times.lease_s, hold_s=self._times.hold_s, max_attempts=MOST_CALLS
-        )
+        at = self.store.claim(self._at, lease_s=self._times.lease_s, hold_s=self._times.hold_s, max_attempts=MOST_CALLS)
+        self._is_others = at.outcome == "busy"
+        return at
 
     def _pay(self, answer: Outcome, part: Path) -> Generation:
         """Capture the hold. Raises Refused or LockHeld when that is not ours to do any more, without the file."""
@@ -240,7 +245,10 @@ class Job:
             self._tell("captured", captured)
             return captured
         discard(part)
+        if captured.outcome == "reversed":
+            _refused(captured)
         if captured.outcome in ("captured", "busy"):
+            self._is_others = True
             raise LockHeld(
                 f"another run took generation {captured.generation_id} over; nothing was charged for this one's image",
                 hint=f"the same command with --idempotency-key {captured.idempotency_key} shows what came of it",
@@ -288,13 +296,15 @@ class Job:
         if isinstance(error, OutcomeUnknown):
             again = f"the same command with --idempotency-key {at.idempotency_key} tells, and pays at most once"
             error.hint = f"{again}\nif nobody asks, the hold ends by itself at {at.expires_at:%H:%M:%S} UTC"
-        elif not isinstance(error, LockHeld):
+        elif not self._is_others:
             error.hint = "\n".join([*error.hint.splitlines(), *self._release(error.code)])
             error.context["hold"] = self._at.state
 
     def _release(self, why: str) -> list[str]:
         """Give the tokens back, and answer what to say of it: a signal may come just after the capture."""
         at = self._at
+        if self._is_others:
+            return []
         try:
             released = self.store.release(at, why)
         except TokenctlError:
@@ -359,6 +369,12 @@ def _refused(at: Generation) -> NoReturn:
             raise KeyConflict(
                 f"the key was used for generation {at.generation_id} ({at.quality}, {at.amount:,} tokens, {at.state})",
                 hint="a key stands for one prompt, its images, its quality and, while it runs, its price; take another",
+            )
+        case "reversed":
+            raise ReplayOfReversed(
+                f"generation {at.generation_id} was paid as {at.transaction}, and that was reversed since",
+                hint="nothing was changed; another --idempotency-key makes a new image",
+                transaction=at.transaction,
             )
         case "busy":
             raise LockHeld(

@@ -52,6 +52,11 @@ def _named(store: GenerationStore, hold: Hold) -> Generation:
 
 
 def _still_open(at: Generation) -> None:
+    if at.outcome == "reversed":
+        raise Refused(
+            f"hold {at.generation_id} was paid as {at.transaction}, and that was reversed since",
+            hint="nothing was changed",
+        )
     if at.outcome == "captured":
         raise Refused(
             f"hold {at.generation_id} was paid as {at.transaction}",
