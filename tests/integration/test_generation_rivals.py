@@ -12,7 +12,7 @@ import pytest
 from tests.integration.test_generation_saga import ORDER, PICTURE, charges, names, works
 from tests.pg import LedgerDB, post
 from tokenctl.clients.generation import Outcome
-from tokenctl.errors import LockHeld
+from tokenctl.errors import KeyConflict, LockHeld
 from tokenctl.models import Generation
 from tokenctl.resilience.deadline import Deadline
 from tokenctl.services.generations import Job
@@ -70,4 +70,30 @@ def test_who_waits_for_another_run_never_gives_its_tokens_back(ledger_db: Ledger
 
     assert begun().run(meanwhile).generation.outcome == "captured"
     assert charges(ledger_db) == 1
+    ledger_db.check()
+
+
+@pytest.mark.parametrize("after", ["open", "the first call"])
+def test_nobody_pays_another_price_than_was_shown(
+    ledger_db: LedgerDB, begun: Callable[..., Job], tmp_path: Path, after: str
+) -> None:
+    """A run that was stopped until its hold was past, while another one with its key met new prices and died."""
+
+    def stopped() -> None:
+        ledger_db.rows("UPDATE tokenctl.token_holds SET expires_at = now()")
+        begun(60, "v2")
+
+    def stopping(claim: Callable[[], None]) -> Outcome:
+        claim()
+        stopped()
+        claim()
+        return PICTURE
+
+    one = begun()
+    if after == "open":
+        stopped()
+    with pytest.raises(KeyConflict, match="60 tokens") as raised:
+        one.run(works if after == "open" else stopping)
+    assert "nothing was charged: the hold of 60 tokens was released" in raised.value.hint
+    assert (charges(ledger_db), names(tmp_path)) == (0, [])
     ledger_db.check()

@@ -12,7 +12,7 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -227,7 +227,9 @@ class Job:
     def _claim(self) -> Generation:
         at = self.store.claim(self._at, lease_s=self._times.lease_s, hold_s=self._times.hold_s, max_attempts=MOST_CALLS)
         self._is_others = at.outcome == "busy"
-        return at
+        # Past its deadline a hold can be made again, at a price that nobody told this run.
+        same = (at.amount, at.price_version) == (self._at.amount, self._at.price_version)
+        return at if same or at.outcome != "claimed" else replace(at, outcome="conflict")
 
     def _pay(self, answer: Outcome, part: Path) -> Generation:
         """Capture the hold. Raises Refused or LockHeld when that is not ours to do any more, without the file."""
@@ -319,7 +321,7 @@ class Job:
         self._place(at.generation_id).withdraw()
         self._tell("released", released)
         left = f"{at.user_id} has {released.available:,} available"
-        return [f"nothing was charged: the hold of {at.amount:,} tokens was released, {left}"]
+        return [f"nothing was charged: the hold of {released.amount:,} tokens was released, {left}"]
 
     def _paid_before(self, place: Place) -> Result:
         """The image of a generation that is paid: under its name, or waiting for it."""
