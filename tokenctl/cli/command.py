@@ -90,7 +90,7 @@ class StrictCommand(TyperCommand):
 
 
 class StrictGroup(TyperGroup):
-    """The root: commands in the order in which they were added; alone it shows its help."""
+    """A group whose commands stand in the order in which they were added; alone it shows its help."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse what stands before the command's name."""
@@ -109,13 +109,14 @@ class StrictGroup(TyperGroup):
         """The commands as `--help` lists them."""
         return list(self.commands)
 
-    def format_commands(self, _ctx: Any, formatter: Any) -> None:
-        """The commands in the sections that they were put into, each with the beginning of its help."""
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The commands in the sections that they were put into, each in a few words."""
         sections: dict[str, list[tuple[str, str]]] = {}
         room = formatter.width - 6 - max(map(len, self.commands))
-        for name, one in self.commands.items():
+        for name in self.list_commands(ctx):
+            one = self.commands[name]
             section = getattr(one, "rich_help_panel", None) or "Commands"
-            sections.setdefault(section, []).append((name, _beginning(one, room)))
+            sections.setdefault(section, []).append((name, one.short_help or _beginning(one, room)))
         _write(formatter, sections)
 
 

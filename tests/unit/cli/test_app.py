@@ -15,18 +15,26 @@ from tokenctl.cli.app import SECTIONS, assemble
 NAMES = [name for names in SECTIONS.values() for name in names]
 
 
-def _commands(*argv: str) -> dict[str, Any]:
+def _commands(argv: list[str] | None = None) -> dict[str, Any]:
     return dict(get_command(assemble(argv)).commands)  # type: ignore[attr-defined]  # it is a group
 
 
 def test_what_names_no_command_gets_them_all() -> None:
-    for argv in ((), ("--help",), ("balnce",), ("help", "balance")):
-        assert sorted(_commands(*argv)) == sorted(NAMES)
+    for argv in (None, ["balnce"], ["help", "balance"], ["--json", "balance"]):
+        assert sorted(_commands(argv)) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["--help", "balance"]])
+def test_the_list_of_commands_needs_none_of_them(argv: list[str]) -> None:
+    whole, listed = get_command(assemble()), get_command(assemble(argv))
+    assert _help(listed) == _help(whole)
+    assert [name for name in NAMES if f"  {name} " not in _help(listed)] == []
+    assert "..." not in _help(listed).partition("See what is")[2]
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "help"])
 def test_a_command_alone_is_as_among_the_others(name: str) -> None:
-    [(found, alone)] = _commands(name, "x").items()
+    [(found, alone)] = _commands([name, "x"]).items()
     assert (found, alone.rich_help_panel) == (name, _commands()[name].rich_help_panel)
     assert _help(alone) == _help(_commands()[name])
 
