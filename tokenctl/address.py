@@ -19,6 +19,7 @@ _IN_URI = r"(://[^:/@]*):([^/]*?)@"
 # To the last @ that could end the password, for people who do not encode one.
 _IN_WRONG_URI = r"(://[^:/@]*):(\S*)@"
 _URI = r"\s*postgres(?:ql)?://"
+_PAIRS = r"(?:\s*\w+\s*=\s*(?:'(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)*)(?=\s|$))*\s*"
 #: The parts that lead to a database, and are shown.
 _LEADING = ("service", "user", "dbname", "host", "hostaddr", "port")
 #: Another address, or an assignment: no name has either.
@@ -49,6 +50,12 @@ def without_secrets(conninfo: str) -> str:
     if re.match(_URI, conninfo):
         return re.sub(_IN_QUERY, r"\1", re.sub(_IN_URI, r"\1@", conninfo))
     return re.sub(_NAMED, "", re.sub(_IN_URI, r"\1@", conninfo))
+
+
+def for_people(conninfo: str) -> str:
+    """The address without its secrets; nothing where it is none, for then any word of it may be one."""
+    left = without_secrets(conninfo)
+    return left if re.match(_URI, left) or re.fullmatch(_PAIRS, left) else ""
 
 
 def mistake(conninfo: str, parts: Mapping[str, str]) -> str | None:

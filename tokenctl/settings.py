@@ -240,8 +240,8 @@ def _database(sources: Sources, profile: str) -> tuple[Database, str]:
 
 def _settled(sources: Sources, database: Database) -> Database:
     """Keep where it is for people to see: its address without secrets, or whose it is."""
-    shown = address.without_secrets(database.conninfo) if database.conninfo else database.kind
-    sources.settle("database", shown or "an address that holds a secret", database.origin)
+    shown = address.for_people(database.conninfo) if database.conninfo else database.kind
+    sources.settle("database", shown or "an address that may hold a secret", database.origin)
     return database
 
 

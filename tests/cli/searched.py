@@ -32,6 +32,8 @@ VALUES = {
     "batch": "0123456789ab",
     "key": "env",
     "hold_id": "0123456789ab",
+    "month": "2026-11",
+    "shell": "bash",
 }
 MORE = {
     "reverse": ["u1:1"],
@@ -65,6 +67,7 @@ def _arguments(name: str, command: Any) -> list[str]:
 
 BUILT = get_command(assemble())
 LINES = dict(commands(BUILT))
+del LINES["help"]  # it prints what stands in this program and asks nothing
 #: Those that show an address, its profile or its breaker, or write something down about it; each twice, so that
 #: one is for people and the next for programs.
 SHOWING = [
@@ -102,7 +105,7 @@ class Searched:
             cli.patch.setenv(name, f"{CANARY}-{name}")
         text = '[log]\nlevel = "debug"\n[prices]\nversion = "1"\n1K = 1\n'
         self._config(home / "config" / "tokenctl" / "config.toml", text)
-        cli.patch.setattr("tokenctl.cli.main.app", BUILT)  # built once: that is half of a run's time
+        cli.patch.setattr("tokenctl.cli.main.assemble", lambda _argv: BUILT)  # once: it is half of a run's time
         cli.patch.setattr(os, "execve", self._execute)
         cli.patch.setattr(socket, "getaddrinfo", this_machine_only(socket.getaddrinfo))
 

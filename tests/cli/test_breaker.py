@@ -143,4 +143,4 @@ def test_help_begins_with_examples(offline: CommandLine, name: str) -> None:
     got = offline("breaker", name, "--help")
     assert (got.code, got.err) == (0, "")
     assert f"\n  tokenctl breaker {name}" in got.text
-    assert got.text.index(f"\n  tokenctl breaker {name}") < got.text.index("Options:")
+    assert got.text.index(f"\n  tokenctl breaker {name}") < got.text.index("\nOptions")

@@ -73,6 +73,19 @@ def test_a_mistake_is_told_with_its_remedy_and_not_with_the_address(conninfo: st
     assert "S3CRET" not in told
 
 
+@pytest.mark.parametrize(("conninfo", "shown"), [
+    ("postgresql://u:S3CRET@h/x", "postgresql://u@h/x"),
+    ("host=h password='S3 CRET' dbname = x", "host=h  dbname = x"),
+    ("service=tokens", "service=tokens"),
+    ("host='a b' user=u", "host='a b' user=u"),
+    ("nonsense S3CRET", ""),
+    ("password=half S3CRET", ""),
+    ("mysql://u:S3CRET@h/x", ""),
+])  # fmt: skip
+def test_people_see_an_address_only_when_it_is_one(conninfo: str, shown: str) -> None:
+    assert address.for_people(conninfo) == shown
+
+
 def test_a_value_is_told_unless_it_may_hold_a_secret() -> None:
     assert [address.told(value) for value in ("5s", -1, ["Good Will!"])] == ["'5s'", "-1", "['Good Will!']"]
     for value in ("postgresql://u:p@h", ["a=b"], "u@h", {"password": "x"}, "S3C/RET", "x" * 99):
