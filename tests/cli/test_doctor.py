@@ -75,7 +75,7 @@ class Clock:
 
 @pytest.mark.parametrize(("seconds", "wrong"), [(0, False), (1.5, False), (3, True), (-3, True)])
 def test_clocks_may_not_be_far_apart(seconds: float, wrong: bool) -> None:
-    fact = doctor.skew(Clock(timedelta(seconds=seconds)))  # type: ignore[arg-type]
+    fact = doctor.skew(Clock(timedelta(seconds=seconds)))  # type: ignore[arg-type]  # it asks for the time only
     assert (fact.problem is not None) == wrong
     assert fact.value.startswith(f"{seconds:+.1f}")
 

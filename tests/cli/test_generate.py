@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it brings no types
 
 from tests import gemini_server as fake
 from tests.cli.generating import KEY, PROMPT, TOKENS, Studio, prepared
@@ -131,7 +131,7 @@ def test_holds_and_payments_are_seen_by_the_next_balance(studio: Studio, monkeyp
 
     def looking(store: GenerationStore, *args: object) -> object:
         during.append(shown())
-        return plain(store, *args)  # type: ignore[arg-type]
+        return plain(store, *args)  # type: ignore[arg-type]  # passed on as they come
 
     def shown() -> tuple[int, int]:
         told = run("balance", "u1", "--json").json["data"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it brings no types
 
 from tests import gemini_server as fake
 from tests.cli.running import NOWHERE, Cli, CommandLine, Ran

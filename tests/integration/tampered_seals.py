@@ -166,7 +166,7 @@ def row_hash(row: tuple[object, ...]) -> bytes:
     user, seq, amount, after, at, reverses, *texts = row
     assert isinstance(at, datetime)
     numbers = f"{seq};{amount};{after};{microseconds(at)};" + ("-" if reverses is None else f"{reverses};")
-    return sha(f"row1:{text(str(user))}{numbers}" + "".join(text(t) for t in texts))  # type: ignore[arg-type]
+    return sha(f"row1:{text(str(user))}{numbers}" + "".join(text(t) for t in texts))  # type: ignore[arg-type]  # texts or None
 
 
 def head_of(previous: str | None, *rest: object) -> str:
