@@ -57,6 +57,8 @@ def _grant_bonus(
     with grants.counted(run.runtime.metrics, grant, run.settings, dry_run=dry_run) as claimed:
         receipt = _claim(run, grant, must_type=must_type, confirmed=confirmed, dry_run=dry_run)
         claimed(receipt)
+    if not dry_run:  # now, or by the run that this one repeats
+        run.output.committed = f"{receipt.name}, {receipt.amount:+,} tokens, key {receipt.idempotency_key}"
     _talk(run, receipt, derived=idempotency_key is None, dry_run=dry_run)
     run.show(views.receipt(views.GRANT, receipt, dry_run=dry_run))
 
@@ -80,7 +82,6 @@ def _claim(run: Run, grant: Grant, *, must_type: bool, confirmed: bool, dry_run:
     )
     receipt = grants.post(ledger, keyed, ledger_name=name)
     run.output.unfinished = None
-    run.output.committed = f"{receipt.name}, {receipt.amount:+,} tokens, key {receipt.idempotency_key}"
     return receipt
 
 

@@ -149,12 +149,13 @@ def _one(run: Run, reversal: Reversal, *, dry_run: bool, yes: bool, confirm_amou
         run.output.unfinished = f"whether it was reversed is unknown; this tells, and reverses at most once:\n{again}"
         receipt = reversals.post(run.runtime.ledger, keyed, ledger_name=name, again=again)
         run.output.unfinished = None
-        run.output.committed = f"{receipt.name}, {receipt.amount:+,} tokens, reverses {reversal.user_id}:{reversal.seq}"
         run.output.say(f"reversed {reversal.user_id}:{reversal.seq}, balance {receipt.balance_after:,}", mark="✓")
     elif receipt.replayed:
         run.output.warn(f"tokenctl: already reversed with this key: {receipt.name}; nothing was changed")
     else:
         run.output.say(f"dry run, nothing was written: {_change(receipt)}")
+    if not dry_run:  # now, or by the run that this one repeats
+        run.output.committed = f"{receipt.name}, {receipt.amount:+,} tokens, reverses {reversal.user_id}:{reversal.seq}"
     run.show(views.receipt(views.REVERSAL, receipt, dry_run=dry_run))
 
 
