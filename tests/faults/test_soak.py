@@ -14,6 +14,7 @@ import os
 import random
 import re
 import signal
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -55,6 +56,11 @@ class Work:
     def notes(self) -> Path:
         return Path(f"notes-{self.number}")
 
+    @property
+    def told(self) -> Path:
+        """What its commands printed on stderr, with tracebacks."""
+        return Path(f"told-{self.number}")
+
     def finished(self) -> list[int]:
         """Exit codes of the commands that came to their end."""
         return [int(line) for line in self.notes.read_text().split()] if self.notes.exists() else []
@@ -62,11 +68,14 @@ class Work:
     def go_on(self) -> None:
         """From the first command that is not finished."""
         null = os.open(os.devnull, os.O_RDWR)
-        for stream in range(3):
-            os.dup2(null, stream)
+        os.dup2(null, 0)
+        os.dup2(null, 1)
+        sys.stderr = self.told.open("a", buffering=1)
+        os.dup2(sys.stderr.fileno(), 2)
         done = len(self.finished())
         with self.notes.open("a") as notes:
             for command in self.commands[done:]:
+                sys.stderr.write(f"$ {command}\n")
                 code = main(command)
                 notes.write(f"{code}\n")
                 notes.flush()
@@ -158,10 +167,6 @@ class Storm:
             self.over.wait(0.1)
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="known, on a loaded machine: a session that is ended while it logs in is told as 78, and rarely as 70",
-)
 def test_after_a_storm_everything_is_there_once(cli: Cli, request: pytest.FixtureRequest) -> None:
     seed = chosen_seed()
     cli.patch.setattr("tokenctl.storage.imports.SLICE_ROWS", 2)
@@ -180,6 +185,7 @@ def test_after_a_storm_everything_is_there_once(cli: Cli, request: pytest.Fixtur
     folder = re.search(r"host=(\S+)", cli.db.conninfo("batch1"))
     assert folder is not None
     impatient(cli.patch)
+    cli.patch.setenv("TOKENCTL_DEBUG", "1")
     cli.patch.setenv("GEMINI_API_KEY", KEY)
     replies = (rng.choice([PAINTED] * 6 + [error(500), error(503), blocked()]) for _ in range(scaled(2000)))
     with serving(*replies) as gemini, proxied(Path(folder[1]) / ".s.PGSQL.5432", b"tokenctl.") as between:
@@ -221,7 +227,7 @@ def settle(cli: Cli, works: list[Work]) -> None:
     """Nothing came of anything unexpected; then the same commands again, undisturbed."""
     for work in works:
         for command, code in zip(work.commands, work.finished(), strict=True):
-            assert code in ENDS - ({1} if command[0] == "verify" else set()), (command, code)
+            assert code in ENDS - ({1} if command[0] == "verify" else set()), (command, code, work.told.read_text())
             if command[0] == "generate":
                 # Who was killed may have the lease for a while yet: then it is too early.
                 assert cli(*command[:-1], "1", "--ignore-breaker").code in {0, 1, 69, 75}, (command, code)

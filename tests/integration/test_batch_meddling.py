@@ -11,6 +11,8 @@ from psycopg import errors
 from tests.batch_driver import Client, Row, staged_tables
 from tests.pg import LedgerDB, post
 from tests.waiting import until
+from tokenctl.errors import Fault
+from tokenctl.storage import failures
 
 ROWS = [Row(f"u{n % 10}", 10 + n, f"k{n}") for n in range(30)]
 STEPS: dict[str, Callable[[Client], object]] = {
@@ -211,6 +213,27 @@ def test_only_what_dead_clients_staged_is_reaped(each_db: LedgerDB) -> None:
     ]
     assert alive.finish(30)["applied"] == 30
     each_db.check()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("step", ["copy", "seal", "plan", "findings", "apply"])
+def test_a_client_whose_lock_and_staging_went_may_come_again(each_db: LedgerDB, begun: bool, step: str) -> None:
+    """Its connections live on but for the one with the lock: it is told to try again, not that the schema is wrong."""
+    client = Client(each_db)
+    client.open()
+    if begun:
+        client.copy(ROWS)
+        client.seal()
+        client.plan()
+        client.begin()
+    assert client.control is not None
+    client.control.close()
+    wait_until_free(each_db, client.batch)
+    Client(each_db, "batch2", "dddddddddddd").open()
+    with pytest.raises(psycopg.Error) as raised:
+        STEPS[step](client)
+    told = failures.working(raised.value, lost=False)
+    assert (told.exit_code, told.fault, told.hint) == (75, Fault.REFUSED, "run the same command again")
 
 
 def test_the_reaper_forgets_nothing_that_was_finished_meanwhile(ledger_db: LedgerDB) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import threading
 from collections.abc import Callable
 
 import psycopg
@@ -62,8 +63,6 @@ def test_no_host_of_that_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_silent_name_server_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
-
     answered = threading.Event()
 
     def silent(*_args: object, **_more: object) -> list[object]:
@@ -150,6 +149,7 @@ def working(
         ("40003", (Fault.LOST, 69, "unavailable")),
         ("55P03", (Fault.LOCK, 75, "lock-held")),
         ("57014", (Fault.CANCELLED, 75, "timed-out")),
+        ("08006", (Fault.LOST, 69, "unavailable")),
         ("25006", (Fault.STARTING, 69, "unavailable")),
         ("08P01", (Fault.CROWDED, 69, "unavailable")),
         ("28000", (Fault.CONFIG, 77, "not-allowed")),
@@ -215,6 +215,36 @@ def test_a_connection_that_ends_on_the_way(each_db: LedgerDB, setting: str) -> N
         connection.execute("SELECT 1")
 
     assert working(each_db, work) == (Fault.LOST, 69, "unavailable")
+
+
+def test_a_session_that_is_ended_while_it_logs_in(ledger_db: LedgerDB) -> None:
+    """The server is well and says so when it is asked: that makes it no mistake of the address."""
+    ledger_db.rows(
+        "CREATE FUNCTION public.ends() RETURNS event_trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN IF session_user = 'support1' THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; END $$"
+    )
+    ledger_db.rows("CREATE EVENT TRIGGER ends ON login EXECUTE FUNCTION public.ends()")
+    assert connecting(ledger_db.conninfo("support1")) == (Fault.CONNECT, 69, "unavailable")
+
+
+@pytest.mark.parametrize("words", [b"", b"R\0\0\0\x08\0\0\0\0"], ids=["at once", "after it let us in"])
+def test_somebody_who_hangs_up_in_the_middle_of_a_login(words: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up() -> None:
+            while True:
+                try:
+                    client, _ = listener.accept()
+                except OSError:
+                    return
+                with client:
+                    client.recv(1000)
+                    client.sendall(words)
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        conninfo = f"postgresql://u@127.0.0.1:{listener.getsockname()[1]}/x?sslmode=disable&gssencmode=disable"
+        assert connecting(conninfo) == (Fault.CONNECT, 69, "unavailable")
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_bug_of_ours_does_not_look_like_an_outage(each_db: LedgerDB) -> None:

@@ -9,10 +9,12 @@ import pytest
 
 from tests.batch_driver import Client, Row
 from tests.integration.broken_ledgers import BROKEN, DEEP
-from tests.pg import LedgerDB, hold, post
+from tests.pg import Connection, LedgerDB, hold, post
 from tests.vandal import ENTRIES, USERS, fill, inspecting, look, named, told, vandalize
+from tests.waiting import until
 from tokenctl.errors import LockHeld, NotAllowed, Unavailable, UserNotFound
 from tokenctl.storage import queries
+from tokenctl.storage.database import Database
 from tokenctl.storage.sidebyside import WORKERS
 
 
@@ -205,6 +207,22 @@ def test_without_the_first_connection_there_is_no_snapshot_and_no_finding(db: Le
 
     with pytest.raises(Unavailable):
         look(db, heard=heard)
+
+
+def test_a_snapshot_that_is_gone_by_the_time_it_is_taken_is_a_loss_and_no_wrong_schema(
+    db: LedgerDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = Database.connect
+
+    def cutting(self: Database) -> Connection:
+        control = "application_name = 'verify' AND state = 'idle in transaction'"
+        db.rows(CUT.format(control))
+        until(lambda: not db.rows(f"SELECT FROM pg_stat_activity WHERE {control}"), "the first connection is gone")
+        return connect(self)
+
+    monkeypatch.setattr(Database, "connect", cutting)
+    with pytest.raises(Unavailable, match="lost"):
+        look(db)
 
 
 def test_an_import_half_way_is_no_finding(db: LedgerDB) -> None:

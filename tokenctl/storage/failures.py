@@ -41,6 +41,10 @@ _RESTARTING = re.compile(
 )
 # libpq tries to connect with some values that it cannot read, such as a port "x".
 _INVALID = re.compile(r"invalid (port number|integer value|\w+ value)", re.IGNORECASE)
+# A session that ended before it had begun: the server's administrator, its crash, or the way there.
+_CUT_OFF = re.compile(
+    r"terminating connection|closed the connection|SSL SYSCALL|could not (send|receive)", re.IGNORECASE
+)
 _REFUSED_LOGIN = re.compile(r"password|authentication|role .* does not exist|pg_hba|no .* entry", re.IGNORECASE)
 # Not "SSL error" alone: that is also how a connection ends that broke during the handshake.
 _UNTRUSTED = re.compile(r"certificate|does not support SSL", re.IGNORECASE)
@@ -59,14 +63,8 @@ def connecting(error: psycopg.Error, conninfo: str, where: str) -> TokenctlError
         ping = pq.PGconn.ping(libpq.make_conninfo(conninfo, connect_timeout=_PING_TIMEOUT_S).encode())
     except psycopg.Error:
         ping = pq.Ping.NO_ATTEMPT
-    soon = "try again in a moment"
-    if _CROWDED.search(text):
-        return _as(Fault.CROWDED, Unavailable(f"the database at {where} has no connection free", hint=soon))
-    if "read-only" in text:
-        standby = Unavailable(f"the database at {where} is a read-only standby", hint="name the primary as well")
-        return _as(Fault.STARTING, standby)
-    if ping == pq.Ping.REJECT or _RESTARTING.search(text):
-        return _as(Fault.STARTING, Unavailable(f"the database at {where} is starting or stopping", hint=soon))
+    if (passing := _passing(text, ping, where)) is not None:
+        return passing
     if ping == pq.Ping.NO_ATTEMPT or _INVALID.search(text):
         wrong = ConfigError("the database's connection string is wrong", hint="see the connection strings of libpq")
         return _as(Fault.CONFIG, wrong)
@@ -79,6 +77,20 @@ def connecting(error: psycopg.Error, conninfo: str, where: str) -> TokenctlError
         Fault.CONFIG,
         ConfigError(f"the database at {where} cannot be used with this connection string", hint="does it exist?"),
     )
+
+
+def _passing(text: str, ping: pq.Ping, where: str) -> TokenctlError | None:
+    """What the next attempt may not meet any more; None when it is not one of these."""
+    if _CROWDED.search(text):
+        return _as(Fault.CROWDED, Unavailable(f"the database at {where} has no connection free", hint=_AGAIN))
+    if "read-only" in text:
+        standby = Unavailable(f"the database at {where} is a read-only standby", hint="name the primary as well")
+        return _as(Fault.STARTING, standby)
+    if ping == pq.Ping.REJECT or _RESTARTING.search(text):
+        return _as(Fault.STARTING, Unavailable(f"the database at {where} is starting or stopping", hint=_AGAIN))
+    if ping == pq.Ping.OK and _CUT_OFF.search(text):
+        return _as(Fault.CONNECT, Unavailable(f"the database at {where} broke the connection off", hint=_AGAIN))
+    return None
 
 
 def _told(text: str, where: str) -> ConfigError | None:
@@ -101,18 +113,25 @@ def silent(where: str) -> TokenctlError:
     )
 
 
+def cut_off() -> TokenctlError:
+    """The connection is gone, and with it whatever was under way."""
+    return _as(Fault.LOST, Unavailable("the connection to the database was lost"))
+
+
 def working(error: psycopg.Error, *, lost: bool) -> TokenctlError:
     """Why a statement failed; `lost` when its connection is gone, so that nothing is known."""
     state = error.sqlstate or ""
     constraint = error.diag.constraint_name or ""
     if state == "08P01" and _CROWDED.search(str(error)):  # a pooler hangs up after that; it had sent nothing on
         return _as(Fault.CROWDED, Unavailable(_POOLER, hint=_AGAIN))
-    if lost or state == "40003":  # its name is statement_completion_unknown
-        return _as(Fault.LOST, Unavailable("the connection to the database was lost"))
+    if lost or state in ("40003", "08003", "08006"):  # the first is called statement_completion_unknown
+        return cut_off()
     if constraint == "staging_lost":
         gone = TryLater("the database lost the staged rows (it crashed meanwhile)", hint="run the same command again")
         return _as(Fault.REFUSED, gone)
-    if constraint == "batch_lost":  # whoever may import and is refused a step had the lock, and its connection broke
+    # Whoever may import and is refused a step, or finds no staging any more, had the lock, and its connection
+    # broke: another import has swept up then.
+    if constraint == "batch_lost" or (state == "42P01" and "tokenctl_staging." in str(error)):
         gone = TryLater("the batch's lock was lost with a connection", hint="run the same command again")
         return _as(Fault.REFUSED, gone)
     for states, fault, kind, detail, hint in _BY_STATE:

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from psycopg import sql
+from psycopg import errors, sql
 from psycopg.rows import class_row
 
 from tokenctl.errors import Fault, LockHeld, NotAllowed, OutcomeUnknown, TokenctlError
 from tokenctl.resilience.retry import ONCE, READ
+from tokenctl.storage import failures
 from tokenctl.storage.database import Connection, Database
 from tokenctl.storage.health import BadTrigger
 from tokenctl.storage.queries import query
@@ -227,7 +228,10 @@ class Inspection:
         try:
             with self._database.watched(connection):
                 connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(self._snapshot))
+                try:
+                    connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(self._snapshot))
+                except (errors.UndefinedObject, errors.InvalidParameterValue) as error:  # the latter up to 16
+                    raise failures.cut_off() from error  # the first connection, a moment ago
                 connection.execute(_SETTINGS)
         except BaseException:
             connection.close()
