@@ -79,7 +79,7 @@ def connecting(error: psycopg.Error, conninfo: str, where: str) -> TokenctlError
     )
 
 
-def _passing(text: str, ping: pq.Ping, where: str) -> TokenctlError | None:
+def _passing(text: str, ping: int, where: str) -> TokenctlError | None:
     """What the next attempt may not meet any more; None when it is not one of these."""
     if _CROWDED.search(text):
         return _as(Fault.CROWDED, Unavailable(f"the database at {where} has no connection free", hint=_AGAIN))
