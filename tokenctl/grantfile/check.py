@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 
 from tokenctl.errors import BadData
 from tokenctl.grantfile.block import Block, Draft
@@ -24,30 +23,9 @@ from tokenctl.grantfile.shape import Shape, describe
 from tokenctl.grantfile.source import LINE_BYTES, Lines, Source
 
 __all__ = [
-    "COPY_COLUMNS", "BadRow", "Block", "CheckOptions", "GrantRow", "Problem", "Shape", "Tally",
+    "COPY_COLUMNS", "BadRow", "Block", "CheckOptions", "GrantRow", "Problem", "Shape",
     "check", "describe", "rows_at",
 ]  # fmt: skip
-
-
-@dataclass
-class Tally:
-    """The sums over the blocks of a file: `rows` counts all of them, `tokens` those of good rows."""
-
-    rows: int = 0
-    bad: int = 0
-    tokens: int = 0
-    last_line: int = 0
-    by_reason: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-    def add(self, block: Block) -> None:
-        """Add a block."""
-        self.rows += block.rows + len(block.bad)
-        self.bad += len(block.bad)
-        self.tokens += block.tokens
-        self.last_line = block.last_line
-        for reason, (rows, tokens) in block.by_reason.items():
-            before = self.by_reason.get(reason, (0, 0))
-            self.by_reason[reason] = (before[0] + rows, before[1] + tokens)
 
 
 def check(source: Source, options: CheckOptions) -> Iterator[Block]:

@@ -15,14 +15,17 @@ import re
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tokenctl.errors import CannotCreate, OutputFailed, UsageError
 from tokenctl.grantfile.display import clean
 from tokenctl.grantfile.fields import IGNORED
 from tokenctl.grantfile.options import CheckOptions
-from tokenctl.grantfile.rows import BadRow
 from tokenctl.grantfile.shape import describe
 from tokenctl.grantfile.source import Source
+
+if TYPE_CHECKING:
+    from tokenctl.grantfile.rows import BadRow
 
 _ENDINGS = re.compile(r"(\.[0-9a-f]{12}\.rejected)?(\.(csv|tsv|txt|jsonl|ndjson|json))?(\.gz)?$", re.IGNORECASE)
 

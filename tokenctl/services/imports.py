@@ -15,17 +15,21 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic, time
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tokenctl.errors import BadData, LimitNotConfirmed, LockHeld, NotAllowed, ReplayOfReversed, TokenctlError
-from tokenctl.grantfile.check import BadRow, CheckOptions, Tally, check, rows_at
+from tokenctl.grantfile.options import CheckOptions
 from tokenctl.grantfile.rejects import RejectFile
 from tokenctl.grantfile.source import Source, open_source
+from tokenctl.grantfile.tally import Tally
 from tokenctl.models import BadLine, Batch, Finding, ImportReport, Plan
 from tokenctl.settings import Limits
 from tokenctl.storage.imports import BatchStore
 from tokenctl.telemetry import catalog
 from tokenctl.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from tokenctl.grantfile.rows import BadRow
 
 #: What metrics call this job.
 JOB = "batch-import"
@@ -161,6 +165,9 @@ class Import:
             self.metrics.set(catalog.BATCH_LAST_DURATION, monotonic() - self._started, job=JOB)
 
     def _blocks(self, advance: Callable[[int], None]) -> Iterator[bytes]:
+        # Late: a file that was imported before is told by its digest alone.
+        from tokenctl.grantfile.check import check
+
         for block in check(self.source, self.options.rows):
             self.tally.add(block)
             for row in block.bad:
@@ -223,6 +230,8 @@ class Import:
             self._rejects.add(row)
 
     def _reject_findings(self, findings: list[Finding]) -> None:
+        from tokenctl.grantfile.check import rows_at
+
         problems = {finding.line: _as_bad_line(finding) for finding in findings}
         for row in rows_at(
             self.source, self.options.rows, {line: (bad.column, bad.why) for line, bad in problems.items()}

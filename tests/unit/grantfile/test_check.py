@@ -12,8 +12,9 @@ from tests.unit.grantfile.good_files import GOOD_FILES, Good, row
 from tests.unit.grantfile.opened import blocks_of, messages_of, opened, rows_of
 from tokenctl.errors import BadData, NoInput
 from tokenctl.grantfile.block import Block
-from tokenctl.grantfile.check import CheckOptions, Tally, check, rows_at
+from tokenctl.grantfile.check import CheckOptions, check, rows_at
 from tokenctl.grantfile.source import PIECE_BYTES
+from tokenctl.grantfile.tally import Tally
 
 
 def _tally(blocks: list[Block]) -> Tally:
