@@ -97,6 +97,9 @@ CREATE OR REPLACE FUNCTION tokenctl.import_plan_v1(p_batch text, p_part integer,
   RETURNS TABLE (staged bigint, tokens bigint, users bigint, new_users bigint, repeated_users bigint, duplicate bigint, findings bigint,
     replayed bigint, replayed_tokens bigint, own bigint, own_tokens bigint, largest_user text, largest_tokens bigint)
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET work_mem = '64MB'
+  -- A few hundred rows tell the planner how many there are, and how unlike each other. The
+  -- ledger's keys are quicker read from their index, where nothing else stands.
+  SET default_statistics_target = 1 SET random_page_cost = 1
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -116,6 +119,8 @@ DECLARE
 BEGIN
   duplicate := 0;
   findings := 0;
+  -- 1.5 ms, for which the smaller side of the join with the ledger is the one that is hashed.
+  EXECUTE format('ANALYZE %s (user_id, idempotency_key)', v_table);
   -- OFFSET keeps the pattern away from the single rows.
   EXECUTE format('SELECT min(r.reason) FROM (SELECT reason FROM %s GROUP BY reason OFFSET 0) r WHERE r.reason !~ %L', v_table, '^[a-z][a-z0-9_-]*$')
   INTO v_reason;

@@ -11,11 +11,13 @@ END
 $$;
 
 -- Post the rows that p_source selects, all of one partition and with no key twice, of
--- p_users users, whose tokens and number of rows p_sums selects (user_id, tokens, n). Two plain statements, both set-based: every account once (this takes
--- the locks), then the entries, whose seq and running balance are counted back from the
--- account as the first statement left it. A grant makes accounts; a reversal (p_reversal)
+-- p_users users, whose tokens and number of rows p_sums selects (user_id, tokens, n), and
+-- for all of whom p_mine holds: the rest of the partition's accounts is not looked at. Two
+-- plain statements, both set-based: every account once (this takes the locks), then the
+-- entries, whose seq and running balance are counted back from the account as the first
+-- statement left it. A grant makes accounts; a reversal (p_reversal)
 -- changes those that have its tokens available. Answers the number of entries.
-CREATE OR REPLACE FUNCTION tokenctl.post_set(p_part integer, p_source text, p_sums text, p_users bigint, p_reversal boolean, p_batch text, p_request_id text, p_claimed_by text)
+CREATE OR REPLACE FUNCTION tokenctl.post_set(p_part integer, p_source text, p_sums text, p_mine text, p_users bigint, p_reversal boolean, p_batch text, p_request_id text, p_claimed_by text)
   RETURNS bigint
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -48,9 +50,9 @@ BEGIN
     SELECT s.user_id, a.last_seq + 1 - row_number() OVER back, s.amount,
       a.balance + s.amount - tokenctl.sum_tokens(s.amount) OVER back, a.updated_at, s.reverses_seq, s.kind, s.reason, s.ticket, s.campaign,
       $4, $1, $2, s.idempotency_key, $3, s.note
-    FROM %2$s s JOIN %1$s a USING (user_id)
+    FROM %2$s s JOIN (SELECT user_id, balance, last_seq, updated_at FROM %1$s WHERE %4$s) a USING (user_id)
     WINDOW back AS (PARTITION BY s.user_id ORDER BY s.line DESC ROWS UNBOUNDED PRECEDING) $sql$,
-    v_accounts, p_source, 'token_transactions_' || p_part)
+    v_accounts, p_source, 'token_transactions_' || p_part, p_mine)
   USING p_claimed_by, p_request_id, p_batch, session_user::text;
   GET DIAGNOSTICS v_count = ROW_COUNT;
   RETURN v_count;
@@ -92,7 +94,7 @@ BEGIN
   v_source := format('(SELECT * FROM %s WHERE %s)', tokenctl.staging_part(p_batch, p_part), v_users);
   BEGIN
     lane.applied := tokenctl.post_set(p_part, v_source, format('SELECT user_id, tokens, n FROM %s WHERE part = %s AND %s ORDER BY user_id',
-      tokenctl.staging_sums(p_batch), p_part, v_users), lane.staged_users, batch.kind = 'reversal', p_batch, p_request_id, p_claimed_by);
+      tokenctl.staging_sums(p_batch), p_part, v_users), v_users, lane.staged_users, batch.kind = 'reversal', p_batch, p_request_id, p_claimed_by);
     lane.applied_tokens := lane.staged_tokens;
   EXCEPTION WHEN unique_violation OR check_violation OR numeric_value_out_of_range THEN
     lane := tokenctl.post_sorted(lane, v_source, batch.kind = 'reversal', p_request_id, p_claimed_by);
@@ -161,7 +163,7 @@ BEGIN
   v_judged := format('(SELECT * FROM %s j WHERE verdict IS NULL AND line <> ALL (%L::bigint[]))', v_judged, v_refused);
   EXECUTE format('SELECT count(DISTINCT user_id), coalesce(sum(amount), 0) FROM %s s', v_judged) INTO v_users, lane.applied_tokens;
   lane.applied := tokenctl.post_set(lane.part, v_judged,
-    format('SELECT user_id, tokenctl.sum_tokens(amount) AS tokens, count(*) AS n FROM %s s GROUP BY user_id ORDER BY user_id', v_judged), v_users, p_reversal, lane.batch_id, p_request_id, p_claimed_by);
+    format('SELECT user_id, tokenctl.sum_tokens(amount) AS tokens, count(*) AS n FROM %s s GROUP BY user_id ORDER BY user_id', v_judged), 'true', v_users, p_reversal, lane.batch_id, p_request_id, p_claimed_by);
   RETURN lane;
 END
 $$;
@@ -177,7 +179,7 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION tokenctl.held_by_a(integer), tokenctl.post_set(integer, text, text, bigint, boolean, text, text, text),
+REVOKE ALL ON FUNCTION tokenctl.held_by_a(integer), tokenctl.post_set(integer, text, text, text, bigint, boolean, text, text, text),
   tokenctl.post_sorted(tokenctl.import_lanes, text, boolean, text, text),
   tokenctl.import_apply_v1(text, integer, integer, text, text), tokenctl.import_begin_v1(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tokenctl.import_apply_v1(text, integer, integer, text, text), tokenctl.import_begin_v1(text) TO tokenctl_batch;

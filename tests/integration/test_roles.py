@@ -43,7 +43,7 @@ FORBIDDEN = {
     "turn triggers off": "SET session_replication_role = replica",
     "post past the checks": "SELECT tokenctl.post_one('u1', 'adjustment', 5, 'x', NULL, NULL, NULL, 'k', NULL, 'r',"
     " 'c', true)",
-    "post a set": "SELECT tokenctl.post_set(0, '(SELECT)', 'SELECT', 0, false, 'b', 'r', 'c')",
+    "post a set": "SELECT tokenctl.post_set(0, '(SELECT)', 'SELECT', 'true', 0, false, 'b', 'r', 'c')",
     "write an audit row": "SELECT tokenctl.audit('c', 'r', 'a', 'o', 's', '{}')",
     "reap": "SELECT tokenctl.import_reap()",
     "run a program": "COPY tokenctl.token_accounts TO PROGRAM 'cat'",
