@@ -1088,6 +1088,61 @@ $$;
 ALTER FUNCTION tokenctl.partition_count() OWNER TO tokenctl_owner;
 
 --
+-- Name: post_judged(tokenctl.import_lanes, text, boolean, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.post_judged(lane tokenctl.import_lanes, p_source text, p_reversal boolean, p_request_id text, p_claimed_by text) RETURNS tokenctl.import_lanes
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+  v_lines bigint[];
+  v_users bigint;
+  v_good  text;
+BEGIN
+  -- A row's verdict: `replayed`, `conflict`, `refused`, or NULL for a row that can be posted.
+  -- Inside the file the first row of a key is the one that counts.
+  EXECUTE format($sql$
+    SELECT coalesce(array_agg(line) FILTER (WHERE verdict IS NULL), '{}'), count(DISTINCT user_id) FILTER (WHERE verdict IS NULL),
+      coalesce(sum(amount) FILTER (WHERE verdict IS NULL), 0),
+      count(*) FILTER (WHERE verdict = 'replayed'), coalesce(sum(amount) FILTER (WHERE verdict = 'replayed'), 0),
+      count(*) FILTER (WHERE verdict = 'conflict'), count(*) FILTER (WHERE verdict = 'refused'),
+      jsonb_agg(jsonb_build_object('line', line, 'user_id', user_id, 'problem', verdict, 'seq', coalesce(other_seq, reverses_seq)) ORDER BY line)
+        FILTER (WHERE verdict <> 'replayed')
+    FROM (
+      SELECT user_id, line, amount, reverses_seq, other_seq, CASE
+        WHEN known IS NOT NULL THEN known
+        WHEN max(running + held) OVER (PARTITION BY user_id, known) > 9007199254740991 OR $1 AND amount < 0 AND running < 0 THEN 'refused'
+        END AS verdict
+      FROM (
+        SELECT k.*, coalesce(a.held, 0) AS held,
+          coalesce(a.balance - a.held, 0) + sum(k.amount) OVER (PARTITION BY k.user_id, k.known ORDER BY k.line) AS running
+        FROM (
+          SELECT s.user_id, s.line, s.amount, s.reverses_seq, t.seq AS other_seq, CASE
+            WHEN r.seq IS NOT NULL THEN 'replayed'
+            WHEN t.seq IS NULL AND row_number() OVER (PARTITION BY s.user_id, s.idempotency_key ORDER BY s.line) = 1 THEN NULL
+            WHEN t.seq IS NOT NULL AND (s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq)
+              IS NOT DISTINCT FROM (t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq) THEN 'replayed'
+            ELSE 'conflict' END AS known
+          FROM %1$s s
+          LEFT JOIN %2$s t ON t.user_id = s.user_id AND t.idempotency_key = s.idempotency_key
+          LEFT JOIN %2$s r ON r.user_id = s.user_id AND r.reverses_seq = s.reverses_seq) k
+        LEFT JOIN (SELECT a.user_id, a.balance, %4$s AS held FROM %3$s a) a USING (user_id)) s) judged $sql$,
+    p_source, format('tokenctl.%I', 'token_transactions_' || lane.part), format('tokenctl.%I', 'token_accounts_' || lane.part),
+    tokenctl.held_by_a(lane.part))
+  INTO v_lines, v_users, lane.applied_tokens, lane.replayed, lane.replayed_tokens, lane.conflicting, lane.refused, lane.findings
+  USING p_reversal;
+  v_good := format('(SELECT * FROM %s s WHERE line = ANY (%L::bigint[]))', p_source, v_lines);
+  lane.applied := tokenctl.post_set(lane.part, v_good,
+    format('SELECT user_id, tokenctl.sum_tokens(amount) AS tokens, count(*) AS n FROM %s s GROUP BY user_id ORDER BY user_id', v_good), 'true', v_users, p_reversal, lane.batch_id, p_request_id, p_claimed_by);
+  RETURN lane;
+END
+$_$;
+
+
+ALTER FUNCTION tokenctl.post_judged(lane tokenctl.import_lanes, p_source text, p_reversal boolean, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
+
+--
 -- Name: post_one(text, text, bigint, text, text, text, text, text, bigint, text, text, boolean); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -1212,52 +1267,27 @@ ALTER FUNCTION tokenctl.post_set(p_part integer, p_source text, p_sums text, p_m
 CREATE FUNCTION tokenctl.post_sorted(lane tokenctl.import_lanes, p_source text, p_reversal boolean, p_request_id text, p_claimed_by text) RETURNS tokenctl.import_lanes
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
+    AS $$
 DECLARE
-  v_accounts text := format('tokenctl.%I', 'token_accounts_' || lane.part);
-  v_entries  text := format('tokenctl.%I', 'token_transactions_' || lane.part);
-  v_judged   text;
-  v_refused  bigint[];
-  v_users    bigint;
+  v_lock   text := format('SELECT count(*) FROM (SELECT FROM tokenctl.%I WHERE user_id IN (SELECT user_id FROM %s s) ORDER BY user_id FOR NO KEY UPDATE) locked',
+    'token_accounts_' || lane.part, p_source);
+  v_before bigint;
+  v_after  bigint;
 BEGIN
-  EXECUTE format('INSERT INTO %s (user_id) SELECT user_id FROM %s s GROUP BY user_id ORDER BY user_id ON CONFLICT DO NOTHING', v_accounts, p_source);
-  EXECUTE format('SELECT count(*) FROM (SELECT FROM %s WHERE user_id IN (SELECT user_id FROM %s s) ORDER BY user_id FOR NO KEY UPDATE) locked', v_accounts, p_source);
-  -- A row's verdict: `replayed`, `conflict`, or NULL for a row that can be posted.
-  -- Inside the file the first row of a key is the one that counts.
-  v_judged := format($sql$
-    (SELECT s.*, t.seq AS other_seq, CASE
-        WHEN r.seq IS NOT NULL THEN 'replayed'
-        WHEN t.seq IS NULL AND row_number() OVER (PARTITION BY s.user_id, s.idempotency_key ORDER BY s.line) = 1 THEN NULL
-        WHEN t.seq IS NOT NULL AND (s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq)
-          IS NOT DISTINCT FROM (t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq) THEN 'replayed'
-        ELSE 'conflict' END AS verdict
-     FROM %1$s s
-     LEFT JOIN %2$s t ON t.user_id = s.user_id AND t.idempotency_key = s.idempotency_key
-     LEFT JOIN %2$s r ON r.user_id = s.user_id AND r.reverses_seq = s.reverses_seq) $sql$, p_source, v_entries);
-  EXECUTE format($sql$
-    SELECT coalesce(array_agg(f.line), '{}') FROM (
-      SELECT r.line, r.amount, r.running, max(r.running + r.held) OVER (PARTITION BY r.user_id) AS most
-      FROM (
-        SELECT j.user_id, j.line, j.amount, a.held, a.balance - a.held + sum(j.amount) OVER (PARTITION BY j.user_id ORDER BY j.line) AS running
-        FROM %1$s j JOIN (SELECT a.user_id, a.balance, %3$s AS held FROM %2$s a) a USING (user_id)
-        WHERE j.verdict IS NULL) r) f
-    WHERE f.most > 9007199254740991 OR $1 AND f.amount < 0 AND f.running < 0 $sql$, v_judged, v_accounts, tokenctl.held_by_a(lane.part))
-  INTO v_refused USING p_reversal;
-  EXECUTE format($sql$
-    SELECT count(*) FILTER (WHERE verdict = 'replayed'), coalesce(sum(amount) FILTER (WHERE verdict = 'replayed'), 0),
-      count(*) FILTER (WHERE verdict = 'conflict'),
-      jsonb_agg(jsonb_build_object('line', line, 'user_id', user_id, 'problem', coalesce(verdict, 'refused'), 'seq', coalesce(other_seq, reverses_seq))
-        ORDER BY line) FILTER (WHERE verdict = 'conflict' OR line = ANY ($1))
-    FROM %1$s j $sql$, v_judged)
-  INTO lane.replayed, lane.replayed_tokens, lane.conflicting, lane.findings USING v_refused;
-  lane.refused := cardinality(v_refused);
-  v_judged := format('(SELECT * FROM %s j WHERE verdict IS NULL AND line <> ALL (%L::bigint[]))', v_judged, v_refused);
-  EXECUTE format('SELECT count(DISTINCT user_id), coalesce(sum(amount), 0) FROM %s s', v_judged) INTO v_users, lane.applied_tokens;
-  lane.applied := tokenctl.post_set(lane.part, v_judged,
-    format('SELECT user_id, tokenctl.sum_tokens(amount) AS tokens, count(*) AS n FROM %s s GROUP BY user_id ORDER BY user_id', v_judged), 'true', v_users, p_reversal, lane.batch_id, p_request_id, p_claimed_by);
-  RETURN lane;
+  EXECUTE v_lock INTO v_after;
+  LOOP
+    v_before := v_after;
+    BEGIN
+      RETURN tokenctl.post_judged(lane, p_source, p_reversal, p_request_id, p_claimed_by);
+    EXCEPTION WHEN unique_violation OR check_violation OR numeric_value_out_of_range THEN
+      EXECUTE v_lock INTO v_after;
+      IF v_after = v_before THEN
+        RAISE;
+      END IF;
+    END;
+  END LOOP;
 END
-$_$;
+$$;
 
 
 ALTER FUNCTION tokenctl.post_sorted(lane tokenctl.import_lanes, p_source text, p_reversal boolean, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
@@ -2659,6 +2689,13 @@ REVOKE ALL ON FUNCTION tokenctl.may_post(p_kind text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tokenctl.partition_count() FROM PUBLIC;
 GRANT ALL ON FUNCTION tokenctl.partition_count() TO tokenctl_reader;
+
+
+--
+-- Name: FUNCTION post_judged(lane tokenctl.import_lanes, p_source text, p_reversal boolean, p_request_id text, p_claimed_by text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.post_judged(lane tokenctl.import_lanes, p_source text, p_reversal boolean, p_request_id text, p_claimed_by text) FROM PUBLIC;
 
 
 --

@@ -10,6 +10,7 @@ from psycopg import errors
 
 from tests.batch_driver import Client, Row, staged_tables
 from tests.pg import LedgerDB, post
+from tests.waiting import until
 
 BIGGEST = 2**53 - 1
 # Ten users over four partitions, three rows each, interleaved as files are.
@@ -27,6 +28,18 @@ def entries_of(rows: list[Row]) -> list[tuple[str, int, int, int, str]]:
             balance += row.amount
             made.append((user, seq, row.amount, balance, row.key))
     return made
+
+
+def neighbours(db: LedgerDB) -> list[str]:
+    """Two users of one partition, in order."""
+    names = [f"n{n}" for n in range(9)]
+    found = db.rows(
+        "SELECT array_agg(u ORDER BY u) FROM unnest(%s::text[]) u"
+        " GROUP BY (SELECT min(p) FROM generate_series(0, 3) p WHERE satisfies_hash_partition("
+        "'tokenctl.token_accounts'::regclass, 4, p, u COLLATE \"C\")) HAVING count(*) > 1",
+        names,
+    )
+    return list(found[0][0][:2])
 
 
 def counts(batch: dict[str, object]) -> dict[str, object]:
@@ -270,6 +283,36 @@ def test_a_user_whose_balance_would_overflow_is_left_out_whole(ledger_db: Ledger
     assert batch["applied_tokens"] == 7
     assert ledger_db.rows("SELECT balance FROM tokenctl.token_accounts ORDER BY user_id") == [(7,), (BIGGEST - 10,)]
     ledger_db.check()
+
+
+def test_a_new_user_none_of_whose_rows_is_posted_does_not_come_into_being(each_db: LedgerDB) -> None:
+    rows = [Row("new", BIGGEST, "a"), Row("poor", 7, "b"), Row("new", 1, "c")]
+    assert counts(Client(each_db).run(rows)) == {"rows_read": 3, "applied": 1, "refused": 2}
+    assert each_db.rows("SELECT user_id, balance, last_seq FROM tokenctl.token_accounts") == [("poor", 7, 1)]
+    assert counts(Client(each_db, batch="bbbbbbbbbbbb").run(rows[:1])) == {"rows_read": 1, "applied": 1}
+    each_db.check()
+
+
+def test_a_user_who_comes_into_being_while_a_slice_is_sorted_is_judged_as_he_then_is(each_db: LedgerDB) -> None:
+    """The slice locked whom it knew, and waits for a grant that makes a user whom it does not."""
+    first, second = neighbours(each_db)
+    post(each_db.connect("support1"), first, BIGGEST)
+    client = Client(each_db)
+    client.stage([Row(first, 1, "a"), Row(second, 10, "b"), Row(second, 20, "c")])
+    client.begin()
+    support = each_db.connect("support1")
+    support.autocommit = False
+    post(support, second, 10, reason="promo", key="b")
+    pid = client.connection.info.backend_pid
+    with ThreadPoolExecutor(1) as pool:
+        applied = pool.submit(client.apply)
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
+        until(lambda: each_db.rows(waiting, pid), "the slice waits for the account")
+        support.commit()
+        applied.result()
+    assert counts(client.close(3)) == {"rows_read": 3, "applied": 1, "replayed": 1, "refused": 1}
+    assert [row[:4] for row in each_db.rows(ENTRIES) if row[0] == second] == [(second, 1, 10, 10), (second, 2, 20, 30)]
+    each_db.check()
 
 
 def test_rows_that_a_crash_of_the_server_took_are_missed_and_staged_again(each_db: LedgerDB) -> None:

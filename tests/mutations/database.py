@@ -216,6 +216,13 @@ DATABASE = (
         (f"{_REVERSALS}::test_a_hold_made_while_the_reversal_waits_is_respected",),
     ),
     Mutation(
+        "a slice is judged again when somebody made an account meanwhile",
+        _APPLY,
+        "      IF v_after = v_before THEN",
+        "      IF true THEN",
+        (f"{_BATCHES}::test_a_user_who_comes_into_being_while_a_slice_is_sorted_is_judged_as_he_then_is",),
+    ),
+    Mutation(
         "a seal holds the head before it",
         _SEAL,
         "'seal1:' || coalesce(seal.previous, '-')",
