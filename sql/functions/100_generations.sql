@@ -169,6 +169,10 @@ DECLARE
   made   tokenctl.generations;
   v_now  timestamptz;
 BEGIN
+  -- With any of these unknown another run's lease would be no obstacle, or have no end.
+  IF (p_lease_by <> '' AND p_lease_s >= 0 AND p_hold_s >= 0 AND p_max_attempts >= 0) IS NOT TRUE THEN
+    RAISE EXCEPTION 'a claim needs a name, its times and a limit' USING ERRCODE = 'check_violation', CONSTRAINT = 'claim_whole';
+  END IF;
   PERFORM FROM tokenctl.token_accounts a WHERE a.user_id = p_user_id FOR NO KEY UPDATE;
   v_now := clock_timestamp();
   answer := tokenctl.generation_row(p_user_id, p_generation_id, NULL);
@@ -263,7 +267,9 @@ BEGIN
   SELECT * INTO made FROM tokenctl.generations g WHERE g.user_id = p_user_id AND g.generation_id = p_generation_id;
   IF NOT tokenctl.may_generate() THEN
     answer.outcome := 'not_allowed';
-  ELSIF answer.outcome = 'open' AND NOT p_force AND made.lease_until > clock_timestamp() AND made.lease_by <> p_lease_by THEN
+  ELSIF answer.outcome = 'open' AND p_force IS NOT TRUE AND made.lease_until > clock_timestamp()
+    AND made.lease_by IS DISTINCT FROM p_lease_by
+  THEN
     answer.outcome := 'busy';
   END IF;
   IF answer.outcome <> 'open' THEN

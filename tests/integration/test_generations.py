@@ -191,6 +191,46 @@ def test_only_who_claimed_it_last_is_paid(each_db: LedgerDB, rich: Connection) -
     assert each_db.rows("SELECT balance FROM tokenctl.token_accounts") == [(100,)]
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        "NULL, 700, 3, 'r2'",
+        "60, NULL, 3, 'r2'",
+        "60, 700, NULL, 'r2'",
+        "60, 700, 3, NULL",
+        "60, 700, 3, ''",
+        "-1, 700, 3, 'r2'",
+    ],
+)
+def test_a_claim_says_whose_it_is_for_how_long_and_of_how_many(each_db: LedgerDB, rich: Connection, given: str) -> None:
+    opened(rich)
+    claim(rich)
+    before = each_db.rows("SELECT lease_by, lease_until, attempts FROM tokenctl.generations")
+    with pytest.raises(psycopg.errors.CheckViolation) as refused:
+        rich.execute(f"SELECT tokenctl.generation_claim_v1('u1', '{ID}', {given})".encode())
+    assert refused.value.diag.constraint_name == "claim_whole"
+    assert each_db.rows("SELECT lease_by, lease_until, attempts FROM tokenctl.generations") == before
+
+
+def test_nobody_is_not_who_has_the_lease(each_db: LedgerDB, rich: Connection) -> None:
+    opened(rich)
+    said = "SELECT (g).outcome FROM tokenctl.generation_release_v1('u1', '%s', 'blocked', %s, %s, 'r', 'me') AS g"
+    payment = (
+        "SELECT (g).outcome FROM tokenctl.generation_capture_v1('u1', '%s', repeat('c', 64), 1, 1, 1, 'r', 'm', '{}',"
+        " NULL, 'r', 'me') AS g"
+    )
+    assert rich.execute((payment % ID).encode()).fetchone() == ("busy",)  # nor is it when nobody has it
+    claim(rich)
+    for force, lease_by in (("false", "NULL"), ("NULL", "'r2'"), ("NULL", "NULL")):
+        assert rich.execute((said % (ID, force, lease_by)).encode()).fetchone() == ("busy",)
+    assert rich.execute((payment % ID).encode()).fetchone() == ("busy",)
+    assert each_db.rows(
+        "SELECT state, lease_by FROM tokenctl.token_holds JOIN tokenctl.generations USING (user_id)"
+    ) == [("open", "r1")]
+    assert rich.execute((said % (ID, "NULL", "'r1'")).encode()).fetchone() == ("released",)
+    each_db.check()
+
+
 def test_a_claim_moves_the_deadline_along(rich: Connection) -> None:
     first = opened(rich, hold_s=10)["expires_at"]
     assert (claim(rich)["expires_at"] - first).total_seconds() > 600

@@ -251,6 +251,20 @@ DATABASE = (
         (f"{_JOBS}::test_eight_claims_at_once_are_one",),
     ),
     Mutation(
+        "a claim has a name, its times and a limit",
+        _GENERATIONS,
+        "p_max_attempts >= 0) IS NOT TRUE THEN",
+        "p_max_attempts >= 0) IS FALSE THEN",
+        (f"{_JOBS}::test_a_claim_says_whose_it_is_for_how_long_and_of_how_many",),
+    ),
+    Mutation(
+        "nobody is not who has the lease",
+        _GENERATIONS,
+        "AND made.lease_by IS DISTINCT FROM p_lease_by",
+        "AND made.lease_by <> p_lease_by",
+        (f"{_JOBS}::test_nobody_is_not_who_has_the_lease",),
+    ),
+    Mutation(
         "only who claimed it last is paid",
         _GENERATIONS,
         "g.generation_id = p_generation_id AND g.lease_by = p_lease_by)\n",
