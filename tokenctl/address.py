@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import zip_longest
 
 # Patterns are texts here: most commands need few of them.
 # libpq's names for a secret, and those that people take for them.
@@ -27,6 +28,8 @@ _NO_NAME = r"://|\w\s*="
 #: What an address, or a password in one, cannot do without; the backslash is of repr.
 _PERHAPS_ADDRESS = r"(?i)[:/@=%\\]|pass|secret"
 _TOLD_MAX = 60
+#: The modes of TLS that leave it to the network whether there is any.
+BY_CHANCE = frozenset({"allow", "prefer"})
 
 
 def is_secret(keyword: str) -> bool:
@@ -71,6 +74,21 @@ def mistake(conninfo: str, parts: Mapping[str, str]) -> str | None:
         if re.search(_NO_NAME, unquote(parts.get(name, ""))):
             return f"something else stands where the {name} belongs: an address, or a whole assignment"
     return None
+
+
+def is_local(host: str) -> bool:
+    """Whether packets to `host` stay on this machine; `host` is a name, an address or a socket's directory."""
+    return not host or host[0] in "/@" or host in ("localhost", "::1") or host.startswith("127.")
+
+
+def believing(parts: Mapping[str, str]) -> str | None:
+    """The sslmode that takes another host for what it says it is; None when all are local or show a certificate."""
+    hosts = zip_longest(parts.get("hostaddr", "").split(","), parts.get("host", "").split(","), fillvalue="")
+    # With the system's authorities libpq takes no weaker mode than verify-full.
+    if all(is_local(number or name) for number, name in hosts) or parts.get("sslrootcert") == "system":
+        return None
+    mode = parts.get("sslmode", "prefer")
+    return None if mode == "verify-full" else mode
 
 
 def told(value: object) -> str:

@@ -35,7 +35,9 @@ KEYS: dict[str, Key] = {
     "timeout": Key(_SECONDS, "30", "Seconds that a command may take; of batch-import and the like, one step."),
     "reasons": Key("a list of reason codes", '["goodwill", "mistake", "outage"]', "The only reasons that are taken."),
     "profiles.*.database": Key(_DATABASE, '"service=tokens-prod"', "A libpq connection string; leave passwords out."),
-    "profiles.*.protected": Key("true or false", "true", "Severe steps need --confirm with the profile's name."),
+    "profiles.*.protected": Key(
+        "true or false", "true", "Severe steps need --confirm, and another host a certificate."
+    ),
     "limits.grant": Key(_POSITIVE, "5000", "Tokens of one grant that need no more than a yes."),
     "limits.batch_total": Key(_POSITIVE, "200000", "Tokens of one import that need no more than a yes."),
     "limits.import_rows": Key(_POSITIVE, "50000000", "Rows of one import."),

@@ -224,6 +224,7 @@ class Runtime:
             application_name=self.operation.application_name,
             deadline=self.deadline,
             breaker=self.database_breaker,
+            protected=self._settings.protected,
             emit=self.emit,
             revive=revive,
         )

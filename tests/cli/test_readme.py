@@ -22,7 +22,7 @@ from tokenctl.storage import migrations
 ROOT = Path(__file__).parents[2]
 BLOCKS: list[str] = re.findall(r"^```(?:\w*)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
 #: What stands for something that only the reader has.
-TEST_DATABASE = "postgresql://ops@db.example.org/tokens"
+TEST_DATABASE = '"postgresql://ops@db.example.org/tokens?sslrootcert=system"'
 
 
 def _block(beginning: str) -> str:

@@ -8,12 +8,14 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from tests.integration.embedded_servers import farm
 from tests.pg import Connection, LedgerDB
+from tests.proxy import proxied
 from tests.waiting import until
 from tokenctl.errors import Fault, TokenctlError
 from tokenctl.resilience.deadline import Deadline
@@ -59,7 +61,7 @@ def test_no_host_of_that_name(monkeypatch: pytest.MonkeyPatch) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", nothing)
-    assert connecting("postgresql://u@nowhere.invalid/x") == (Fault.CONFIG, 78, "config")
+    assert connecting("postgresql://u@nowhere.invalid/x?sslmode=require") == (Fault.CONFIG, 78, "config")
 
 
 def test_a_silent_name_server_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +72,11 @@ def test_a_silent_name_server_is_not_waited_for(monkeypatch: pytest.MonkeyPatch)
         return []
 
     monkeypatch.setattr(socket, "getaddrinfo", silent)
-    assert connecting("postgresql://u@slow.invalid/x", seconds=0.2) == (Fault.CONNECT, 69, "unavailable")
+    assert connecting("postgresql://u@slow.invalid/x?sslmode=require", seconds=0.2) == (
+        Fault.CONNECT,
+        69,
+        "unavailable",
+    )
     answered.set()
 
 
@@ -98,6 +104,51 @@ def test_a_connection_string_that_cannot_be_read() -> None:
 def test_a_server_that_is_ready_again_when_it_is_asked(each_db: LedgerDB, doing: str) -> None:
     refused = psycopg.OperationalError(f"connection failed: FATAL:  the database system is {doing}")
     assert failures.connecting(refused, each_db.conninfo("support1"), "here").fault is Fault.STARTING
+
+
+@pytest.mark.parametrize(
+    ("mode", "protected", "refused"),
+    [("", False, True), ("allow", False, True), ("prefer", False, True)]
+    + [(mode, protected, protected) for mode in ("disable", "require", "verify-ca") for protected in (False, True)]
+    + [("verify-full", True, False)],
+)
+def test_another_host_is_believed_by_no_accident(
+    monkeypatch: pytest.MonkeyPatch, mode: str, protected: bool, refused: bool
+) -> None:
+    def nothing(*_args: object, **_more: object) -> list[object]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nothing)
+    conninfo = f"host=nowhere.invalid user=u {f'sslmode={mode}' if mode else ''}"
+    opened = Database(conninfo, application_name="test", deadline=Deadline(20), protected=protected)
+    with pytest.raises(TokenctlError, match="nobody checks" if refused else "no host of that name") as raised:
+        opened.connect()
+    assert (raised.value.fault, raised.value.exit_code) == (Fault.CONFIG, 78)
+    assert not refused or ("you do without" in (raised.value.hint or "")) is not protected
+    if refused:
+        with pytest.raises(TokenctlError, match="nobody checks"):
+            opened.psql(None)
+
+
+def test_a_host_that_only_libpq_knows_is_let_go_again(
+    each_db: LedgerDB, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A service's host and mode are known when the connection stands; it is closed then, before a word is said."""
+    given = dict(re.findall(r"(\w+)=(\S+)", each_db.conninfo("support1")))
+    with proxied(Path(given["host"]) / f".s.PGSQL.{given['port']}", b"never") as between:
+        # One of this machine that does not look like it.
+        lines = {"host": "0x7f.1", "port": str(between.port), "user": "support1", "dbname": given["dbname"]}
+        for mode, code in (("", 78), ("disable", 0)):
+            entries = [f"{key}={value}" for key, value in (lines | ({"sslmode": mode} if mode else {})).items()]
+            (tmp_path / "services").write_text("\n".join(["[prod]", *entries, ""]))
+            monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+            for opened in (database("service=prod"), database("")):
+                monkeypatch.setenv("PGSERVICE", "prod")
+                if code:
+                    assert failure(opened.connect) == (Fault.CONFIG, 78, "config")
+                else:
+                    opened.connect().close()
+                monkeypatch.delenv("PGSERVICE")
 
 
 def test_no_connection_is_free(each_db: LedgerDB) -> None:

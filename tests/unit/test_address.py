@@ -94,3 +94,32 @@ def test_a_value_is_told_unless_it_may_hold_a_secret() -> None:
 
 def _parts(conninfo: str) -> dict[str, str]:
     return {o.keyword.decode(): o.val.decode() for o in pq.Conninfo.parse(conninfo.encode()) if o.val}
+
+
+@pytest.mark.parametrize("host", ["", "/run/postgresql", "@abstract", "localhost", "127.0.0.1", "127.1.2.3", "::1"])
+def test_this_machine(host: str) -> None:
+    assert address.is_local(host)
+
+
+@pytest.mark.parametrize("host", ["db.internal", "10.0.0.1", "::2", "localhost.example", "128.0.0.1"])
+def test_another_machine(host: str) -> None:
+    assert not address.is_local(host)
+
+
+@pytest.mark.parametrize(
+    ("parts", "mode"),
+    [
+        ({}, None),
+        ({"host": "/run/postgresql", "sslmode": "disable"}, None),
+        ({"host": "db.internal"}, "prefer"),
+        ({"host": "db.internal", "sslmode": "require"}, "require"),
+        ({"host": "db.internal", "sslmode": "verify-full"}, None),
+        ({"host": "db.internal", "sslrootcert": "system"}, None),
+        ({"host": "db.internal", "hostaddr": "127.0.0.1"}, None),
+        ({"host": "localhost", "hostaddr": "10.0.0.1"}, "prefer"),
+        ({"host": "localhost,db.internal", "sslmode": "verify-ca"}, "verify-ca"),
+        ({"host": "localhost,db.internal", "hostaddr": "127.0.0.1,"}, "prefer"),
+    ],
+)
+def test_the_mode_by_which_another_host_is_believed(parts: dict[str, str], mode: str | None) -> None:
+    assert address.believing(parts) == mode

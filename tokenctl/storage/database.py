@@ -76,17 +76,20 @@ class Database:
         deadline: Deadline,
         retry: Retry | None = None,
         breaker: Breaker | None = None,
+        protected: bool = False,
         emit: Emit = ignore,
         revive: Callable[[], str] | None = None,
     ) -> None:
         """Keep `conninfo`; `revive` starts and migrates the embedded server and answers its conninfo.
 
         Without `retry` what passes is tried again with a budget of its own; without
-        `breaker` every connection is tried.
+        `breaker` every connection is tried. `protected` speaks to another host only when its
+        certificate is checked.
         """
         self._conninfo = conninfo
         self._application_name = application_name
         self._revive = revive
+        self._protected = protected
         self.deadline = deadline
         self._retry = retry or Retry(deadline, emit=emit)
         self._breaker = breaker
@@ -247,6 +250,7 @@ class Database:
                 hint="install PostgreSQL's client, or pip install 'tokenctl[embedded]'",
             )
         given = self._given()
+        self._demand_certificate(_of_environment() | given)
         unsafe = [key for key in given if address.is_secret(key) and key != "password"]
         if unsafe:
             raise ConfigError(
@@ -298,40 +302,68 @@ class Database:
         return TimedOut(f"the database did not answer within {self.deadline.seconds:g} s")
 
     def _connect(self) -> Connection:
-        name = self._application_name[:63]
         given = self._given()
+        if "service" not in given:
+            self._demand_certificate(_of_environment() | given)
+        left = self.deadline.left()
+        if left is not None and left <= 0:
+            raise self._out_of_time()
         try:
-            settings = {key: value for key, value in _DEFAULTS.items() if key not in given}
-            left = self.deadline.left()
-            if left is not None:
-                if left <= 0:
-                    raise self._out_of_time()
-                settings["connect_timeout"] = max(2, min(CONNECT_TIMEOUT_S, int(left)))
-
-            def one(settings: dict[str, Any]) -> Connection:
-                # Prepared statements do not survive a pooler in transaction mode.
-                return psycopg.connect(
-                    self._conninfo, autocommit=True, prepare_threshold=None, application_name=name, **settings
-                )
-
-            def connect() -> Connection:
-                found = one(settings)
-                if found.info.parameter_status("in_hot_standby") == "on" and "target_session_attrs" not in given:
-                    # Of several hosts a standby may come first; alone it can be read all the same.
-                    with contextlib.suppress(psycopg.Error):
-                        primary = one({**settings, "target_session_attrs": "primary"})
-                        found.close()
-                        return primary
-                return found
-
+            if left is None:
+                return self._reach(given, left)
             # Nothing else bounds the resolution of a name, and libpq's own limit is per host.
-            return connect() if left is None else bounded(connect, left, late=lambda c: c.close())
+            return bounded(lambda: self._reach(given, left), left, late=lambda c: c.close())
         except NoAnswer as error:
             raise failures.silent(self.where) from error
         except psycopg.ProgrammingError as error:  # a value that only psycopg reads; its text is not repeated
             raise _wrong_string("see the connection strings of libpq") from error
         except psycopg.Error as error:
             raise failures.connecting(error, self._conninfo, self.where) from error
+
+    def _reach(self, given: Mapping[str, str], left: float | None) -> Connection:
+        """A connection to the address, of whose parts `given` are said, within `left` seconds for each host."""
+        settings: dict[str, Any] = {key: value for key, value in _DEFAULTS.items() if key not in given}
+        if left is not None:
+            settings["connect_timeout"] = max(2, min(CONNECT_TIMEOUT_S, int(left)))
+
+        def one(**more: Any) -> Connection:
+            # Prepared statements do not survive a pooler in transaction mode.
+            return psycopg.connect(
+                self._conninfo,
+                autocommit=True,
+                prepare_threshold=None,
+                application_name=self._application_name[:63],
+                **settings,
+                **more,
+            )
+
+        found = one()
+        if "service" in given:  # which only libpq reads
+            try:
+                self._demand_certificate(_of_connection(found))
+            except ConfigError:
+                found.close()
+                raise
+        if found.info.parameter_status("in_hot_standby") == "on" and "target_session_attrs" not in given:
+            # Of several hosts a standby may come first; alone it can be read all the same.
+            with contextlib.suppress(psycopg.Error):
+                primary = one(target_session_attrs="primary")
+                found.close()
+                return primary
+        return found
+
+    def _demand_certificate(self, parts: Mapping[str, str]) -> None:
+        """Refuse another host that would be believed to be what it says (OWASP ASVS 12.3: validate certificates)."""
+        mode = address.believing(parts)
+        if mode is None or (mode not in address.BY_CHANCE and not self._protected):
+            return
+        error = ConfigError(
+            f"the database at {self.where} is on another host, and with sslmode={mode} nobody checks who answers there",
+            hint="add sslrootcert=system, or sslmode=verify-full and sslrootcert=FILE for an authority of your own"
+            + ("" if self._protected else "; sslmode=require or disable says that you do without"),
+        )
+        error.fault = Fault.CONFIG
+        raise error
 
     def _check_schema(self, connection: Connection) -> None:
         try:
@@ -359,6 +391,11 @@ class Database:
 def _of_environment() -> dict[str, str]:
     """The parts of an address that libpq takes from the environment, and from the service file that it names."""
     return {o.keyword.decode(): o.val.decode(errors="replace") for o in pq.Conninfo.get_defaults() if o.val}
+
+
+def _of_connection(connection: Connection) -> dict[str, str]:
+    """What libpq made of address, environment and service file."""
+    return {o.keyword.decode(): o.val.decode(errors="replace") for o in connection.pgconn.info if o.val}
 
 
 def _wrong_string(why: str) -> ConfigError:

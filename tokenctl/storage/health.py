@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.rows import RowFactory, class_row
 
+from tokenctl import address
 from tokenctl.errors import TimedOut
 from tokenctl.storage import failures
 from tokenctl.storage.database import Connection, Database
@@ -135,7 +136,7 @@ class Probe:
             version=f"{version // 10000}.{version % 10000}",
             connect_s=self._connect_s,
             query_s=query_s,
-            local=is_local(connection.info.host),
+            local=address.is_local(connection.info.host),
             # A pooler in between has an encryption of its own to the server: what counts is ours.
             tls=(row.tls or "TLS") if connection.pgconn.ssl_in_use else None,
             sslmode=(options.get(b"sslmode") or b"").decode(),
@@ -205,8 +206,3 @@ class Probe:
             dog.stop()
         self.answered = True
         return answer
-
-
-def is_local(host: str) -> bool:
-    """Whether packets to `host` stay on this machine; `host` is a name, an address or a socket's directory."""
-    return not host or host[0] in "/@" or host in ("localhost", "::1") or host.startswith("127.")
