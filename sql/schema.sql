@@ -791,22 +791,24 @@ CREATE FUNCTION tokenctl.import_findings_v1(p_batch text, p_part integer, p_know
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
+DECLARE
+  v_told bigint[];
 BEGIN
   PERFORM tokenctl.import_own(p_batch);
+  SELECT coalesce(array_agg((f ->> 'line')::bigint), '{}') INTO v_told
+  FROM tokenctl.import_lanes l, jsonb_array_elements(l.findings) AS f WHERE l.batch_id = p_batch AND l.part = p_part;
   RETURN QUERY EXECUTE format($sql$
     SELECT s.line, 'conflict', s.user_id, s.idempotency_key, t.user_id || ':' || t.seq
     FROM %1$s s JOIN tokenctl.%2$I t USING (user_id, idempotency_key)
     WHERE (s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq)
       IS DISTINCT FROM (t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq)
-      AND NOT EXISTS (
-        SELECT FROM tokenctl.import_lanes l, jsonb_array_elements(l.findings) AS f
-        WHERE l.batch_id = $2 AND l.part = $3 AND (f ->> 'line')::bigint = s.line)
+      AND s.line <> ALL ($3)
     UNION ALL
     SELECT s.line, 'reversed', s.user_id, s.idempotency_key, t.user_id || ':' || t.seq
     FROM %1$s s JOIN tokenctl.%2$I t USING (user_id, idempotency_key)
     WHERE (s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq)
       IS NOT DISTINCT FROM (t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq)
-      AND t.batch_id IS DISTINCT FROM $2 AND %4$s
+      AND t.batch_id IS DISTINCT FROM $2 AND %4$s AND s.line <> ALL ($3)
     UNION ALL
     SELECT s.line, 'repeated', s.user_id, s.idempotency_key, k.first_line::text
     FROM %1$s s JOIN (
@@ -816,7 +818,7 @@ BEGIN
     SELECT s.line, 'unknown_user', s.user_id, s.idempotency_key, NULL
     FROM %1$s s WHERE $1 AND NOT EXISTS (SELECT FROM tokenctl.%3$I a WHERE a.user_id = s.user_id)
     $sql$, tokenctl.staging_part(p_batch, p_part), 'token_transactions_' || p_part, 'token_accounts_' || p_part, tokenctl.taken_back(p_part))
-  USING p_known_only, p_batch, p_part;
+  USING p_known_only, p_batch, v_told;
 END
 $_$;
 
@@ -1106,13 +1108,13 @@ DECLARE
   v_users bigint;
   v_good  text;
 BEGIN
-  -- A row's verdict: `replayed`, `conflict`, `refused`, or NULL for a row that can be posted.
-  -- Inside the file the first row of a key is the one that counts.
+  -- A row's verdict: `replayed`, `conflict`, `reversed` (the plan says what that is), `refused`, or NULL
+  -- for a row that can be posted. Inside the file the first row of a key is the one that counts.
   EXECUTE format($sql$
     SELECT coalesce(array_agg(line) FILTER (WHERE verdict IS NULL), '{}'), count(DISTINCT user_id) FILTER (WHERE verdict IS NULL),
       coalesce(sum(amount) FILTER (WHERE verdict IS NULL), 0),
       count(*) FILTER (WHERE verdict = 'replayed'), coalesce(sum(amount) FILTER (WHERE verdict = 'replayed'), 0),
-      count(*) FILTER (WHERE verdict = 'conflict'), count(*) FILTER (WHERE verdict = 'refused'),
+      count(*) FILTER (WHERE verdict = 'conflict'), count(*) FILTER (WHERE verdict IN ('reversed', 'refused')),
       jsonb_agg(jsonb_build_object('line', line, 'user_id', user_id, 'problem', verdict, 'seq', coalesce(other_seq, reverses_seq)) ORDER BY line)
         FILTER (WHERE verdict <> 'replayed')
     FROM (
@@ -1128,16 +1130,17 @@ BEGIN
             WHEN r.seq IS NOT NULL THEN 'replayed'
             WHEN t.seq IS NULL AND row_number() OVER (PARTITION BY s.user_id, s.idempotency_key ORDER BY s.line) = 1 THEN NULL
             WHEN t.seq IS NOT NULL AND (s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq)
-              IS NOT DISTINCT FROM (t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq) THEN 'replayed'
+              IS NOT DISTINCT FROM (t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq)
+              THEN CASE WHEN t.batch_id IS DISTINCT FROM $2 AND %5$s THEN 'reversed' ELSE 'replayed' END
             ELSE 'conflict' END AS known
           FROM %1$s s
           LEFT JOIN %2$s t ON t.user_id = s.user_id AND t.idempotency_key = s.idempotency_key
           LEFT JOIN %2$s r ON r.user_id = s.user_id AND r.reverses_seq = s.reverses_seq) k
         LEFT JOIN (SELECT a.user_id, a.balance, %4$s AS held FROM %3$s a) a USING (user_id)) s) judged $sql$,
     p_source, format('tokenctl.%I', 'token_transactions_' || lane.part), format('tokenctl.%I', 'token_accounts_' || lane.part),
-    tokenctl.held_by_a(lane.part))
+    tokenctl.held_by_a(lane.part), tokenctl.taken_back(lane.part))
   INTO v_lines, v_users, lane.applied_tokens, lane.replayed, lane.replayed_tokens, lane.conflicting, lane.refused, lane.findings
-  USING p_reversal;
+  USING p_reversal, lane.batch_id;
   v_good := format('(SELECT * FROM %s s WHERE line = ANY (%L::bigint[]))', p_source, v_lines);
   lane.applied := tokenctl.post_set(lane.part, v_good,
     format('SELECT user_id, tokenctl.sum_tokens(amount) AS tokens, count(*) AS n FROM %s s GROUP BY user_id ORDER BY user_id', v_good), 'true', v_users, p_reversal, lane.batch_id, p_request_id, p_claimed_by);

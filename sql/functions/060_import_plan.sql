@@ -20,22 +20,24 @@ CREATE OR REPLACE FUNCTION tokenctl.import_findings_v1(p_batch text, p_part inte
   RETURNS TABLE (line bigint, problem text, user_id text, idempotency_key text, other text)
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+  v_told bigint[];
 BEGIN
   PERFORM tokenctl.import_own(p_batch);
+  SELECT coalesce(array_agg((f ->> 'line')::bigint), '{}') INTO v_told
+  FROM tokenctl.import_lanes l, jsonb_array_elements(l.findings) AS f WHERE l.batch_id = p_batch AND l.part = p_part;
   RETURN QUERY EXECUTE format($sql$
     SELECT s.line, 'conflict', s.user_id, s.idempotency_key, t.user_id || ':' || t.seq
     FROM %1$s s JOIN tokenctl.%2$I t USING (user_id, idempotency_key)
     WHERE (s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq)
       IS DISTINCT FROM (t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq)
-      AND NOT EXISTS (
-        SELECT FROM tokenctl.import_lanes l, jsonb_array_elements(l.findings) AS f
-        WHERE l.batch_id = $2 AND l.part = $3 AND (f ->> 'line')::bigint = s.line)
+      AND s.line <> ALL ($3)
     UNION ALL
     SELECT s.line, 'reversed', s.user_id, s.idempotency_key, t.user_id || ':' || t.seq
     FROM %1$s s JOIN tokenctl.%2$I t USING (user_id, idempotency_key)
     WHERE (s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq)
       IS NOT DISTINCT FROM (t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq)
-      AND t.batch_id IS DISTINCT FROM $2 AND %4$s
+      AND t.batch_id IS DISTINCT FROM $2 AND %4$s AND s.line <> ALL ($3)
     UNION ALL
     SELECT s.line, 'repeated', s.user_id, s.idempotency_key, k.first_line::text
     FROM %1$s s JOIN (
@@ -45,7 +47,7 @@ BEGIN
     SELECT s.line, 'unknown_user', s.user_id, s.idempotency_key, NULL
     FROM %1$s s WHERE $1 AND NOT EXISTS (SELECT FROM tokenctl.%3$I a WHERE a.user_id = s.user_id)
     $sql$, tokenctl.staging_part(p_batch, p_part), 'token_transactions_' || p_part, 'token_accounts_' || p_part, tokenctl.taken_back(p_part))
-  USING p_known_only, p_batch, p_part;
+  USING p_known_only, p_batch, v_told;
 END
 $$;
 

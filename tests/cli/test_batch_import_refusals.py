@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from tests.batch_driver import Client, Row
 from tests.cli.running import Cli, CommandLine
 from tests.cli.test_batch_import import HEADER, keys, untouched, write
+from tests.pg import post, reverse
 from tests.unit.grantfile.corpus import Case
 from tests.unit.grantfile.corpus_rows import CORPUS
 
@@ -241,3 +243,33 @@ def test_a_batch_that_is_still_imported_is_not_reversed(cli: Cli) -> None:
     client.die()
     got = cli("reverse", "--batch", client.batch, "--reason", "mistake", "--yes")
     assert (got.code, "is not finished" in got.err or "at this moment" in got.err) == (75, True)
+
+
+@pytest.mark.parametrize(
+    ("amount", "reversed_", "why"),
+    [
+        (6, False, "was used with other content (u1:1)"),
+        (5, True, "was granted before (u1:1) and then reversed; to grant it after all, give it a new key"),
+    ],
+)
+def test_what_came_between_a_cut_run_and_the_one_that_finishes_it_is_told_and_the_rest_posted(
+    cli: Cli, amount: int, reversed_: bool, why: str
+) -> None:
+    write("u1,5,x,k1", "u2,7,x,k2")
+    batch = cli("batch-import", "grants.csv", "-n", "--json").json["data"]["batch_id"]
+    cut = Client(cli.db, batch=batch)
+    cut.stage([Row("u1", 5, "k1", "x"), Row("u2", 7, "k2", "x")])
+    cut.begin()
+    cut.die()
+    digest = hashlib.sha256(Path("grants.csv").read_bytes()).hexdigest()
+    cli.db.rows("UPDATE tokenctl.import_batches SET file_sha256 = %s", digest)
+    support = cli.db.connect("support1")
+    post(support, "u1", amount, reason="x", key="k1")
+    if reversed_:
+        reverse(support, "u1", 1)
+    got = cli("batch-import", "grants.csv", "--yes")
+    assert (got.code, f"grants.csv:2: idempotency_key: {why}\n" in got.err, "1 rows were left out" in got.err) == (
+        65, True, True,
+    )  # fmt: skip
+    assert [cli.balance(user) for user in ("u1", "u2")] == [0 if reversed_ else 6, 7]
+    cli.db.check()

@@ -14,6 +14,7 @@ import pytest
 
 from tests.batch_driver import Client, Row
 from tests.cli.running import Cli, environment, on_terminal, without_escapes
+from tests.pg import reverse
 from tests.waiting import until
 
 GOOD = "user_id,amount,reason,idempotency_key\nu1,50,promo,k1\nu2,70,promo,k2\n"
@@ -167,16 +168,21 @@ def test_one_that_was_cut_off_says_how_to_finish_it(cli: Cli) -> None:
 
 def test_rows_that_the_ledger_did_not_take_are_named(cli: Cli) -> None:
     client = Client(cli.db)
-    client.stage([Row("x", 5, "same"), Row("y", 5, "y")])
+    client.stage([Row("x", 5, "same"), Row("y", 5, "y"), Row("z", 5, "z")])
     client.begin()
     other = Client(cli.db, batch="d" * 12, login="batch2")
-    other.run([Row("x", 6, "same")])
+    other.run([Row("x", 6, "same"), Row("z", 5, "z")])
+    reverse(cli.db.connect("support1"), "z", 1)
     client.apply()
-    client.close(2)
+    client.close(3)
     got = cli("batches", "show", "a" * 12)
-    assert got.err == "f.csv:2: idempotency_key: was used with other content (x:1)\n"
+    assert got.err.splitlines() == [
+        "f.csv:2: idempotency_key: was used with other content (x:1)",
+        "f.csv:4: idempotency_key: was granted before (z:1) and then reversed",
+    ]
     assert cli("batches", "show", "a" * 12, "--json").json["data"]["findings"] == [
-        {"line": 2, "problem": "conflict", "user_id": "x", "id": "x:1"}
+        {"line": 2, "problem": "conflict", "user_id": "x", "id": "x:1"},
+        {"line": 4, "problem": "reversed", "user_id": "z", "id": "z:1"},
     ]
 
 

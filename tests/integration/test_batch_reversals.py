@@ -11,6 +11,7 @@ from tests.pg import LedgerDB, hold, post, reverse
 from tests.waiting import until
 
 ROWS = [Row(f"u{n % 10}", 10 + n, f"k{n}", kind="purchase" if n % 3 else "bonus") for n in range(30)]
+MEANWHILE = [Row(row.user, row.amount, row.key) for row in ROWS]
 TOTAL = sum(row.amount for row in ROWS)
 UNDO, REDO = "bbbbbbbbbbbb", "cccccccccccc"
 BALANCES = "SELECT user_id, balance FROM tokenctl.token_accounts ORDER BY 1"
@@ -202,6 +203,30 @@ def test_the_rest_is_reversed_when_the_tokens_are_there(imported: LedgerDB) -> N
     assert undo(imported, REDO)["applied"] == 1
     assert imported.rows(FUNDS) == [("bonus", -1000)]
     imported.check()
+
+
+def test_a_row_whose_entry_was_reversed_meanwhile_is_told_and_no_replay(each_db: LedgerDB) -> None:
+    client = Client(each_db)
+    client.stage(MEANWHILE)
+    support = each_db.connect("support1")
+    for row in MEANWHILE[1:3]:
+        post(support, row.user, row.amount, key=row.key, reason="promo")
+        reverse(support, row.user, 1)
+    reverse(support, "u2", 2, request_id="redo")  # so that this grant stands after all
+    client.begin()
+    client.apply()
+    client.die()
+    heir = Client(each_db)
+    assert heir.stage(MEANWHILE)["findings"] == 0  # told once
+    heir.begin()
+    done = heir.close(30)
+    assert (done["applied"], done["replayed"], done["replayed_tokens"], done["refused"]) == (28, 1, 12, 1)
+    told = (
+        "SELECT f ->> 'line', f ->> 'problem', f ->> 'seq' FROM tokenctl.import_lanes, jsonb_array_elements(findings) f"
+    )
+    assert each_db.rows(told) == [("3", "reversed", "1")]
+    assert Client(each_db, batch=REDO).stage(MEANWHILE)["findings"] == 1  # another file's plan says the same
+    each_db.check()
 
 
 def test_a_clock_that_was_set_back_leaves_nothing_out(imported: LedgerDB) -> None:

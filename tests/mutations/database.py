@@ -223,6 +223,13 @@ DATABASE = (
         (f"{_BATCHES}::test_a_user_who_comes_into_being_while_a_slice_is_sorted_is_judged_as_he_then_is",),
     ),
     Mutation(
+        "what was reversed meanwhile is no replay",
+        _APPLY,
+        "THEN CASE WHEN t.batch_id IS DISTINCT FROM $2 AND %5$s THEN 'reversed' ELSE 'replayed' END",
+        "THEN 'replayed'",
+        (f"{_REVERSALS}::test_a_row_whose_entry_was_reversed_meanwhile_is_told_and_no_replay",),
+    ),
+    Mutation(
         "a seal holds the head before it",
         _SEAL,
         "'seal1:' || coalesce(seal.previous, '-')",

@@ -240,6 +240,7 @@ def _finding(file: str | None, found: Finding) -> str:
         return f"{found.user_id}:{found.other} was not reversed: {state}"
     why = {
         "conflict": f"idempotency_key: was used with other content ({found.user_id}:{found.other})",
+        "reversed": f"idempotency_key: was granted before ({found.user_id}:{found.other}) and then reversed",
         "refused": f"amount: the tokens of {found.user_id} are not enough, or too many for a balance",
     }
     return f"{file or 'row'}:{found.line}: {why.get(found.problem, found.problem)}"

@@ -185,7 +185,7 @@ class Import:
         known_only = self.options.known_users_only
         self.plan = self.store.plan(known_only=known_only, drop=False)
         findings = self.store.findings(known_only=known_only) if self.plan.findings else []
-        if self._resumes and not self.options.partial and {f.problem for f in findings} == {"conflict"}:
+        if self._resumes and not self.options.partial and {f.problem for f in findings} <= {"conflict", "reversed"}:
             findings = []  # met on the way, while posting: these are reported, and the rest is finished
         if findings:
             self._reject_findings(findings)  # reads the file again
