@@ -40,8 +40,8 @@ PROGRAM = (
     Mutation(
         "statements are not prepared",
         "tokenctl/storage/database.py",
-        "autocommit=True, prepare_threshold=None,",
-        "autocommit=True, prepare_threshold=0,",
+        "prepare_threshold=None,",
+        "prepare_threshold=0,",
         ("tests/faults/test_pooler.py",),
     ),
     Mutation(
