@@ -225,6 +225,7 @@ class Runtime:
             deadline=self.deadline,
             breaker=self.database_breaker,
             protected=self._settings.protected,
+            password_file=self._settings.password_file,
             emit=self.emit,
             revive=revive,
         )

@@ -17,7 +17,7 @@ from typing import Literal
 
 from tokenctl import address, configfile
 from tokenctl.errors import ConfigError, UsageError
-from tokenctl.sources import LIBPQ_VARIABLES, Settled, Sources, config_paths, gather
+from tokenctl.sources import LIBPQ_VARIABLES, Settled, Sources, config_paths, gather, home
 
 DatabaseKind = Literal["url", "profile", "libpq", "embedded"]
 
@@ -127,6 +127,8 @@ class Settings:
     data_dir: Path
     state_dir: Path
     cache_dir: Path
+    #: Where libpq looks for passwords, unless the address names another file.
+    password_file: Path
     #: Every setting by its name, as `config show` tells it.
     settled: Mapping[str, Settled]
     #: Secrets that came by the environment, so that no log line may hold them.
@@ -204,6 +206,7 @@ def load(environ: Mapping[str, str], flags: Flags) -> Settings:
         data_dir=data_dir,
         state_dir=sources.directory("state_dir", ("STATE_DIRECTORY",), "XDG_STATE_HOME", ".local/state"),
         cache_dir=sources.directory("cache_dir", ("TOKENCTL_CACHE_DIR", "CACHE_DIRECTORY"), "XDG_CACHE_HOME", ".cache"),
+        password_file=Path(sources.env.get("PGPASSFILE") or home(sources.env) / ".pgpass"),
         settled=sources.settled,
         secrets=tuple(sources.env[name] for name in ("PGPASSWORD", "GEMINI_API_KEY") if name in sources.env),
     )

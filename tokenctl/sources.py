@@ -145,8 +145,8 @@ def config_paths(env: Mapping[str, str], explicit: str | None) -> list[Path]:
     if chosen:
         return [Path(chosen)]
     system = (env.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
-    homes = [xdg(env, "XDG_CONFIG_HOME", ".config"), *(Path(d) for d in system if d.startswith("/"))]
-    return [home / "tokenctl" / "config.toml" for home in homes]
+    roots = [xdg(env, "XDG_CONFIG_HOME", ".config"), *(Path(d) for d in system if d.startswith("/"))]
+    return [root / "tokenctl" / "config.toml" for root in roots]
 
 
 def xdg(env: Mapping[str, str], variable: str, below_home: str) -> Path:
@@ -154,9 +154,13 @@ def xdg(env: Mapping[str, str], variable: str, below_home: str) -> Path:
     chosen = env.get(variable, "")
     if chosen.startswith("/"):
         return Path(chosen)
-    home = Path(env.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111 — asks the user database when HOME is unset
-    # A user without a home, as in some containers, is told so where a folder is made.
-    return (home if home.is_absolute() else Path("/nonexistent")) / below_home
+    return home(env) / below_home
+
+
+def home(env: Mapping[str, str]) -> Path:
+    """The user's home; a user without one, as in some containers, is told so where a folder is made."""
+    found = Path(env.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111 — asks the user database when HOME is unset
+    return found if found.is_absolute() else Path("/nonexistent")
 
 
 def _demand_sense(name: str, value: str) -> None:

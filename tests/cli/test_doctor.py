@@ -54,6 +54,10 @@ def test_what_others_may_read_or_write_is_told(offline: CommandLine, home: Path)
         config.chmod(mode)
         told = [one for one in offline("doctor", "--json").json["data"] if one["name"] == "configuration"]
         assert (told[0]["problem"], told[0]["value"]) == (problem, f"~/config/tokenctl/config.toml  {mode:04o}")
+    (home / ".pgpass").write_text("h:1:x:u:CANARY\n")
+    (home / ".pgpass").chmod(0o644)
+    offline.patch.setenv("HOME", str(home))
+    assert facts(offline)["paths", "password file"]["problem"] == "it holds a secret, and others can read it: chmod 600"
     (home / "state" / "tokenctl").chmod(0o755)
     assert facts(offline)["paths", "state"]["problem"] == "warning"
 

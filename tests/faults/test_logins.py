@@ -48,6 +48,22 @@ def test_no_password_is_a_refused_login(own: Own, cli: CommandLine) -> None:
     assert (got.code, "refuses the login" in got.err) == (77, True)
 
 
+def test_a_file_of_passwords_that_others_can_read_is_told(own: Own, cli: CommandLine, tmp_path: Path) -> None:
+    """Libpq passes it over, and says so only where nobody reads it."""
+    file = tmp_path / "passwords"
+    file.write_text("127.0.0.1:*:*:*:right\n")
+    for mode, code in ((0o640, 77), (0o600, 67)):
+        file.chmod(mode)
+        for address, variable in ((own.address(passfile=str(file)), ""), (own.address(), str(file))):
+            cli.patch.setenv("TOKENCTL_DATABASE_URL", address)
+            cli.patch.setenv("PGPASSFILE", variable)
+            got = cli("balance", "u1", "--fresh")
+            assert (got.code, f"chmod 600 {file}" in got.err) == (code, code == 77), got
+    file.chmod(0o644)
+    cli.patch.setenv("TOKENCTL_DATABASE_URL", own.address(password="wrong"))  # noqa: S106 — a test's
+    assert "chmod" not in cli("balance", "u1", "--fresh").err
+
+
 def test_a_server_that_asks_for_less_than_scram_gets_nothing(own: Own, cli: CommandLine) -> None:
     """Somebody who stands in its place would let everybody in, to read what is written."""
     own.admit("host all all 127.0.0.1/32 trust")

@@ -83,6 +83,8 @@ def _paths(settings: Settings) -> Iterator[Fact]:
     ):
         value = f"{check.values.get('path', '')}  {check.detail}".strip()
         yield Fact("paths", check.name, value, None if check.state == "ok" else check.state)
+    if settings.password_file.exists():
+        yield _file("password file", settings.password_file, holds_secret=True)
     keys = settings.gemini.keys_file
     if keys is not None:
         yield _file("gemini keys", keys, holds_secret=True)

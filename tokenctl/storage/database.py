@@ -22,7 +22,7 @@ from psycopg import errors as pg_errors
 from psycopg import pq
 
 from tokenctl import address
-from tokenctl.errors import ConfigError, Fault, OutcomeUnknown, SchemaMismatch, TimedOut, TokenctlError
+from tokenctl.errors import ConfigError, Fault, NotAllowed, OutcomeUnknown, SchemaMismatch, TimedOut, TokenctlError
 from tokenctl.resilience.deadline import Deadline, NoAnswer, bounded
 from tokenctl.resilience.events import Emit, QueryDone, ignore
 from tokenctl.resilience.retry import KEYED, READ, SETTLE, Policy, Retry
@@ -77,6 +77,7 @@ class Database:
         retry: Retry | None = None,
         breaker: Breaker | None = None,
         protected: bool = False,
+        password_file: Path | None = None,
         emit: Emit = ignore,
         revive: Callable[[], str] | None = None,
     ) -> None:
@@ -84,12 +85,13 @@ class Database:
 
         Without `retry` what passes is tried again with a budget of its own; without
         `breaker` every connection is tried. `protected` speaks to another host only when its
-        certificate is checked.
+        certificate is checked. `password_file` is where libpq looks unless the address says.
         """
         self._conninfo = conninfo
         self._application_name = application_name
         self._revive = revive
         self._protected = protected
+        self._password_file = password_file
         self.deadline = deadline
         self._retry = retry or Retry(deadline, emit=emit)
         self._breaker = breaker
@@ -318,7 +320,19 @@ class Database:
         except psycopg.ProgrammingError as error:  # a value that only psycopg reads; its text is not repeated
             raise _wrong_string("see the connection strings of libpq") from error
         except psycopg.Error as error:
-            raise failures.connecting(error, self._conninfo, self.where) from error
+            failure = failures.connecting(error, self._conninfo, self.where)
+            if isinstance(failure, NotAllowed) and (ignored := self._ignored_password_file(given)) is not None:
+                failure.hint = f"chmod 600 {ignored}: libpq takes no password from a file that others can read"
+            raise failure from error
+
+    def _ignored_password_file(self, given: Mapping[str, str]) -> Path | None:
+        """The file of passwords that would have been asked, and was not because of its mode."""
+        path = Path(given["passfile"]) if "passfile" in given else self._password_file
+        if path is None or {**_of_environment(), **given}.get("password"):
+            return None
+        with contextlib.suppress(OSError):
+            return path if path.stat().st_mode & 0o077 else None
+        return None
 
     def _reach(self, given: Mapping[str, str], left: float | None) -> Connection:
         """A connection to the address, of whose parts `given` are said, within `left` seconds for each host."""
