@@ -173,7 +173,7 @@ complete -c tokenctl -n '__tokenctl_at "batch-import"' -l expect-total -x -d 'Re
 complete -c tokenctl -n '__tokenctl_at "batch-import"' -l atomic -d 'One transaction for all rows; others wait longer'
 complete -c tokenctl -n '__tokenctl_at "reverse"' -l batch -r -f -k -a '(__tokenctl_recent batch)' -d 'All that this batch posted, instead'
 complete -c tokenctl -n '__tokenctl_at "reverse"' -l operator -x -d 'All that this role or user did since --since, instead'
-complete -c tokenctl -n '__tokenctl_at "reverse"' -l partial -d 'Reverse what can be, leave out what is spent or held'
+complete -c tokenctl -n '__tokenctl_at "reverse"' -l partial -d 'Reverse what can be, leave out the rest'
 complete -c tokenctl -n '__tokenctl_at "reverse"' -l expect-total -x -d 'Refuse unless N tokens move in all; confirms a total above the limit'
 complete -c tokenctl -n '__tokenctl_at "generate"' -l prompt -x -d 'What the image is to show'
 complete -c tokenctl -n '__tokenctl_at "generate"' -l prompt-file -r -F -d 'A file with the prompt'

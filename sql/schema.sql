@@ -1108,19 +1108,21 @@ DECLARE
   v_users bigint;
   v_good  text;
 BEGIN
-  -- A row's verdict: `replayed`, `conflict`, `reversed` (the plan says what that is), `refused`, or NULL
-  -- for a row that can be posted. Inside the file the first row of a key is the one that counts.
+  -- A row's verdict: `replayed`, `conflict`, `reversed` (the plan says what that is), `refused`, `too_large`
+  -- (of a reversal; an import has no other refusal), or NULL for a row that can be posted. Inside the
+  -- file the first row of a key is the one that counts.
   EXECUTE format($sql$
     SELECT coalesce(array_agg(line) FILTER (WHERE verdict IS NULL), '{}'), count(DISTINCT user_id) FILTER (WHERE verdict IS NULL),
       coalesce(sum(amount) FILTER (WHERE verdict IS NULL), 0),
       count(*) FILTER (WHERE verdict = 'replayed'), coalesce(sum(amount) FILTER (WHERE verdict = 'replayed'), 0),
-      count(*) FILTER (WHERE verdict = 'conflict'), count(*) FILTER (WHERE verdict IN ('reversed', 'refused')),
+      count(*) FILTER (WHERE verdict = 'conflict'), count(*) FILTER (WHERE verdict IN ('reversed', 'refused', 'too_large')),
       jsonb_agg(jsonb_build_object('line', line, 'user_id', user_id, 'problem', verdict, 'seq', coalesce(other_seq, reverses_seq)) ORDER BY line)
         FILTER (WHERE verdict <> 'replayed')
     FROM (
       SELECT user_id, line, amount, reverses_seq, other_seq, CASE
         WHEN known IS NOT NULL THEN known
-        WHEN max(running + held) OVER (PARTITION BY user_id, known) > 9007199254740991 OR $1 AND amount < 0 AND running < 0 THEN 'refused'
+        WHEN max(running + held) OVER (PARTITION BY user_id, known) > 9007199254740991 THEN CASE WHEN $1 THEN 'too_large' ELSE 'refused' END
+        WHEN $1 AND amount < 0 AND running < 0 THEN 'refused'
         END AS verdict
       FROM (
         SELECT k.*, coalesce(a.held, 0) AS held,
@@ -1527,6 +1529,37 @@ $$;
 
 
 ALTER FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_operator text, p_since timestamp with time zone, p_until timestamp with time zone, p_reason text, p_note text, p_ticket text, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
+
+--
+-- Name: reversal_overflows_v1(text, integer); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.reversal_overflows_v1(p_batch text, p_part integer) RETURNS TABLE(user_id text, balance bigint, entries bigint, taken bigint, given bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+  v_table text := tokenctl.staging_part(p_batch, p_part);
+  v_gives boolean;
+BEGIN
+  PERFORM tokenctl.import_own(p_batch);
+  EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE amount > 0)', v_table) INTO v_gives;
+  IF NOT v_gives THEN
+    RETURN;
+  END IF;
+  RETURN QUERY EXECUTE format($sql$
+    SELECT w.user_id::text, a.balance, w.entries, w.taken::bigint, w.given::bigint
+    FROM (
+      SELECT s.user_id, count(*) AS entries, coalesce(-sum(s.amount) FILTER (WHERE s.amount < 0), 0) AS taken, sum(s.amount) FILTER (WHERE s.amount > 0) AS given
+      FROM %1$s s WHERE NOT EXISTS (SELECT FROM %2$s r WHERE r.user_id = s.user_id AND r.reverses_seq = s.reverses_seq)
+      GROUP BY s.user_id) w
+    JOIN %3$s a USING (user_id) WHERE a.balance + w.given > 9007199254740991 $sql$,
+    v_table, format('tokenctl.%I', 'token_transactions_' || p_part), format('tokenctl.%I', 'token_accounts_' || p_part));
+END
+$_$;
+
+
+ALTER FUNCTION tokenctl.reversal_overflows_v1(p_batch text, p_part integer) OWNER TO tokenctl_owner;
 
 --
 -- Name: reversal_stage_v1(text, integer); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
@@ -2781,6 +2814,14 @@ GRANT ALL ON FUNCTION tokenctl.reversal_missing_v1(p_batch text, p_part integer)
 REVOKE ALL ON FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_operator text, p_since timestamp with time zone, p_until timestamp with time zone, p_reason text, p_note text, p_ticket text, p_request_id text, p_claimed_by text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_operator text, p_since timestamp with time zone, p_until timestamp with time zone, p_reason text, p_note text, p_ticket text, p_request_id text, p_claimed_by text) TO tokenctl_support;
 GRANT ALL ON FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_operator text, p_since timestamp with time zone, p_until timestamp with time zone, p_reason text, p_note text, p_ticket text, p_request_id text, p_claimed_by text) TO tokenctl_batch;
+
+
+--
+-- Name: FUNCTION reversal_overflows_v1(p_batch text, p_part integer); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.reversal_overflows_v1(p_batch text, p_part integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.reversal_overflows_v1(p_batch text, p_part integer) TO tokenctl_batch;
 
 
 --

@@ -134,6 +134,16 @@ class Client:
             for row in self.connection.execute("SELECT * FROM tokenctl.reversal_missing_v1(%s, %s)", (self.batch, part))
         }
 
+    def overflows(self) -> dict[str, tuple[int, int, int, int]]:
+        """User: balance, entries, tokens taken and given, where a reversal would make a balance too large."""
+        return {
+            row[0]: row[1:]
+            for part in range(4)
+            for row in self.connection.execute(
+                "SELECT * FROM tokenctl.reversal_overflows_v1(%s, %s)", (self.batch, part)
+            )
+        }
+
     def begin(self) -> None:
         """From here on the batch will be finished."""
         self.value("import_begin_v1", self.batch)

@@ -156,19 +156,21 @@ DECLARE
   v_users bigint;
   v_good  text;
 BEGIN
-  -- A row's verdict: `replayed`, `conflict`, `reversed` (the plan says what that is), `refused`, or NULL
-  -- for a row that can be posted. Inside the file the first row of a key is the one that counts.
+  -- A row's verdict: `replayed`, `conflict`, `reversed` (the plan says what that is), `refused`, `too_large`
+  -- (of a reversal; an import has no other refusal), or NULL for a row that can be posted. Inside the
+  -- file the first row of a key is the one that counts.
   EXECUTE format($sql$
     SELECT coalesce(array_agg(line) FILTER (WHERE verdict IS NULL), '{}'), count(DISTINCT user_id) FILTER (WHERE verdict IS NULL),
       coalesce(sum(amount) FILTER (WHERE verdict IS NULL), 0),
       count(*) FILTER (WHERE verdict = 'replayed'), coalesce(sum(amount) FILTER (WHERE verdict = 'replayed'), 0),
-      count(*) FILTER (WHERE verdict = 'conflict'), count(*) FILTER (WHERE verdict IN ('reversed', 'refused')),
+      count(*) FILTER (WHERE verdict = 'conflict'), count(*) FILTER (WHERE verdict IN ('reversed', 'refused', 'too_large')),
       jsonb_agg(jsonb_build_object('line', line, 'user_id', user_id, 'problem', verdict, 'seq', coalesce(other_seq, reverses_seq)) ORDER BY line)
         FILTER (WHERE verdict <> 'replayed')
     FROM (
       SELECT user_id, line, amount, reverses_seq, other_seq, CASE
         WHEN known IS NOT NULL THEN known
-        WHEN max(running + held) OVER (PARTITION BY user_id, known) > 9007199254740991 OR $1 AND amount < 0 AND running < 0 THEN 'refused'
+        WHEN max(running + held) OVER (PARTITION BY user_id, known) > 9007199254740991 THEN CASE WHEN $1 THEN 'too_large' ELSE 'refused' END
+        WHEN $1 AND amount < 0 AND running < 0 THEN 'refused'
         END AS verdict
       FROM (
         SELECT k.*, coalesce(a.held, 0) AS held,

@@ -161,6 +161,33 @@ BEGIN
 END
 $$;
 
+-- Users of one partition whose balance a reversal would lift past what it can hold, because what is given
+-- back stands first: none of their entries is reversed. Their balance, how many entries that is, and
+-- the tokens that these take and give.
+CREATE OR REPLACE FUNCTION tokenctl.reversal_overflows_v1(p_batch text, p_part integer)
+  RETURNS TABLE (user_id text, balance bigint, entries bigint, taken bigint, given bigint)
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_table text := tokenctl.staging_part(p_batch, p_part);
+  v_gives boolean;
+BEGIN
+  PERFORM tokenctl.import_own(p_batch);
+  EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE amount > 0)', v_table) INTO v_gives;
+  IF NOT v_gives THEN
+    RETURN;
+  END IF;
+  RETURN QUERY EXECUTE format($sql$
+    SELECT w.user_id::text, a.balance, w.entries, w.taken::bigint, w.given::bigint
+    FROM (
+      SELECT s.user_id, count(*) AS entries, coalesce(-sum(s.amount) FILTER (WHERE s.amount < 0), 0) AS taken, sum(s.amount) FILTER (WHERE s.amount > 0) AS given
+      FROM %1$s s WHERE NOT EXISTS (SELECT FROM %2$s r WHERE r.user_id = s.user_id AND r.reverses_seq = s.reverses_seq)
+      GROUP BY s.user_id) w
+    JOIN %3$s a USING (user_id) WHERE a.balance + w.given > 9007199254740991 $sql$,
+    v_table, format('tokenctl.%I', 'token_transactions_' || p_part), format('tokenctl.%I', 'token_accounts_' || p_part));
+END
+$$;
+
 -- Confirmed, with the total that was: as import_begin_v1. Whoever finishes it is held to that total.
 CREATE OR REPLACE FUNCTION tokenctl.reversal_begin_v1(p_batch text, p_total bigint) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
@@ -175,10 +202,10 @@ $$;
 REVOKE ALL ON FUNCTION tokenctl.done_by(text, timestamptz, timestamptz),
   tokenctl.reversal_open_v1(text, text, text, timestamptz, timestamptz, text, text, text, text, text),
   tokenctl.reversal_stage_v1(text, integer), tokenctl.reversal_staged_v1(text, bigint, integer),
-  tokenctl.reversal_totals_v1(text, integer), tokenctl.reversal_missing_v1(text, integer),
+  tokenctl.reversal_totals_v1(text, integer), tokenctl.reversal_missing_v1(text, integer), tokenctl.reversal_overflows_v1(text, integer),
   tokenctl.reversal_begin_v1(text, bigint) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tokenctl.reversal_stage_v1(text, integer), tokenctl.reversal_staged_v1(text, bigint, integer),
-  tokenctl.reversal_totals_v1(text, integer), tokenctl.reversal_missing_v1(text, integer),
+  tokenctl.reversal_totals_v1(text, integer), tokenctl.reversal_missing_v1(text, integer), tokenctl.reversal_overflows_v1(text, integer),
   tokenctl.reversal_begin_v1(text, bigint) TO tokenctl_batch;
 -- A support role gets its refusal, and an audit row, from the function itself.
 GRANT EXECUTE ON FUNCTION tokenctl.reversal_open_v1(text, text, text, timestamptz, timestamptz, text, text, text, text, text)

@@ -69,7 +69,7 @@ def test_partial_reverses_what_can_be_and_the_same_command_the_rest(short: tuple
     assert "u1:3 was not reversed: its tokens are spent or held" in shown.err
     assert f"tokenctl reverse --batch {batch} --reason mistake" in shown.text
     advice = cli("batches", "show", batch, "--json").json["data"]
-    assert "reversed it but for 2 entries, whose tokens were spent or held" in advice["next"]
+    assert "reversed it but for 2 entries; tokenctl batches show" in advice["next"]
     assert advice["command"] == f"tokenctl reverse --batch {batch} --reason mistake"
     rest = cli("reverse", "--batch", batch, *DONE)
     assert f"the rest of batch {batch} cannot be reversed: 2 users lack 80 tokens" in rest.err
@@ -218,10 +218,58 @@ def test_a_balance_above_the_limit_on_the_way_leaves_that_user_out(cli: Cli) -> 
     post(admin, "u1", most - 15, key="more")
     post(support, "u2", 5, key="ours")
     cli.login("batch1")
-    got = cli("reverse", "--operator", "support1", "--since", "2026-01-01", *DONE, "--expect-total", "23")
-    assert got.code == 1, got.err
+    flags = ("--operator", "support1", "--since", "2026-01-01", *DONE)
+    why = f"u1 has {most - 5:,}, would be given 8 back"
+    before = cli.written()
+    got = cli("reverse", *flags, "--json")
+    assert (got.code, got.problem["type"]) == (1, "urn:tokenctl:problem:balance-too-large")
+    assert "the balance of 1 user would pass 9,007,199,254,740,991 tokens\n" + why in got.problem["detail"]
+    assert got.problem["hint"] == "nothing was changed; --partial reverses what can be"
+    assert cli.written() == before
+    planned = cli("reverse", *flags, "--partial", "--dry-run")
+    assert planned.lines == [
+        ["would be reversed", "1", "5", "0"],
+        ["  bonus", "3", "15", "8"],
+        ["left out: balance too large", "2", "10", "8"],
+    ]
+    assert (
+        f"left out: 2 entries of 1 user, whose balance would pass 9,007,199,254,740,991 tokens\n    {why}"
+        in planned.err
+    )
+    got = cli("reverse", *flags, "--partial", "--expect-total", "5")
+    assert (got.code, got.lines) == (1, [["reversed", "1", "5", "0"], ["left out: balance too large", "2", "", ""]])
+    assert "2 entries were not reversed: the balance would pass 9,007,199,254,740,991 tokens" in got.err
+    assert "spent" not in got.err
     assert [cli.balance(user) for user in ("u1", "u2")] == [most - 5, 0]
     assert cli.db.rows("SELECT state, applied, refused FROM tokenctl.import_batches") == [("done", 1, 2)]
+    shown = cli("batches", "show", cli("batches", "--json").json["data"][0]["batch_id"], "--format", "table")
+    assert "u1:2 was not reversed: the balance would pass 9,007,199,254,740,991 tokens" in shown.err
+    cli.db.check()
+
+
+def test_what_is_too_large_and_what_is_spent_are_told_apart(cli: Cli) -> None:
+    most = 2**53 - 1
+    support, admin = cli.db.connect("support1"), cli.db.connect("admin1")
+    for user in ("u1", "u2", "u3"):
+        post(admin, user, 8, key="theirs")
+        post(support, user, 10, key="ours")
+    for user in ("u1", "u2"):
+        reverse(support, user, 1)
+    post(admin, "u1", most - 15, key="more")
+    hold(cli.db, "u3", 18)
+    cli.login("batch1")
+    flags = ("--operator", "support1", "--since", "2026-01-01", *DONE)
+    data = cli("reverse", *flags, "--partial", "--dry-run", "--json").json["data"]
+    assert (data["refused"], data["too_large"], data["taken"], data["given"]) == (3, 2, 10, 8)
+    assert data["overflows"] == [{"user_id": "u1", "balance": most - 5, "given": 8, "entries": 2}]
+    assert [short["user_id"] for short in data["shortages"]] == ["u3"]
+    refused = cli("reverse", *flags)
+    assert "1 user lacks 10 tokens, the balance of 1 user would pass" in refused.err
+    got = cli("reverse", *flags, "--partial", "--json")
+    assert (got.code, got.json["data"]["refused"], got.json["data"]["too_large"]) == (1, 3, 2)
+    assert "1 entry was not reversed: the tokens are spent or held" in got.err
+    assert "2 entries were not reversed: the balance would pass" in got.err
+    assert [cli.balance(user) for user in ("u1", "u2", "u3")] == [most - 5, 8, 18]
     cli.db.check()
 
 

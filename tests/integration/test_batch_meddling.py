@@ -21,6 +21,7 @@ STEPS: dict[str, Callable[[Client], object]] = {
     "plan": Client.plan,
     "findings": Client.findings,
     "shortages": Client.shortages,
+    "overflows": Client.overflows,
     "begin": Client.begin,
     "apply": lambda client: client.apply([(0, 0)]),
     "close": Client.close,

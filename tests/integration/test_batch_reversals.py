@@ -229,6 +229,26 @@ def test_a_row_whose_entry_was_reversed_meanwhile_is_told_and_no_replay(each_db:
     each_db.check()
 
 
+def test_what_becomes_too_large_after_the_plan_is_told_as_that(each_db: LedgerDB) -> None:
+    imported = with_batch(each_db)
+    undo(imported)
+    client = Client(imported, batch=REDO)
+    client.open_reversal(UNDO)
+    client.plan()
+    assert client.overflows() == {}
+    given = sum(row.amount for row in ROWS if row.user == "u3")
+    post(imported.connect("admin1"), "u3", 2**53 - given, key="more")
+    assert client.overflows() == {"u3": (2**53 - given, 3, 0, given)}
+    client.begin()
+    client.apply()
+    assert client.close()["refused"] == 3
+    told = (
+        "SELECT DISTINCT f ->> 'problem', f ->> 'user_id' FROM tokenctl.import_lanes, jsonb_array_elements(findings) f"
+    )
+    assert imported.rows(told) == [("too_large", "u3")]
+    imported.check()
+
+
 def test_a_clock_that_was_set_back_leaves_nothing_out(imported: LedgerDB) -> None:
     imported.rows("UPDATE tokenctl.import_batches SET started_at = started_at + interval '1 day'")
     assert undo(imported)["applied"] == 30

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenctl.output import Cell, Column, Count, EntryName, Listing, Meta, Schema, Table, Tokens, TypedDict, View
 from tokenctl.output.text import moment
+from tokenctl.services.reversal_sets import TOO_LARGE
 
 if TYPE_CHECKING:
     from tokenctl.models import BatchStanding, Finding
@@ -236,8 +237,10 @@ def findings(report: BatchReport) -> list[str]:
 def _finding(file: str | None, found: Finding) -> str:
     """A row that the ledger did not take, as file:line: column: why; of a reversal, an entry."""
     if file is None:
-        state = "its tokens are spent or held" if found.problem == "refused" else "another entry has its key"
-        return f"{found.user_id}:{found.other} was not reversed: {state}"
+        states = {"refused": "its tokens are spent or held", "too_large": TOO_LARGE}
+        return (
+            f"{found.user_id}:{found.other} was not reversed: {states.get(found.problem, 'another entry has its key')}"
+        )
     why = {
         "conflict": f"idempotency_key: was used with other content ({found.user_id}:{found.other})",
         "reversed": f"idempotency_key: was granted before ({found.user_id}:{found.other}) and then reversed",

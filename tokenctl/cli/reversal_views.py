@@ -18,6 +18,8 @@ _COLUMNS = (
     Column("TAKEN BACK", number=True),
     Column("GIVEN BACK", number=True),
 )
+_LACKING = "left out: spent or held"
+_TOO_LARGE = "left out: balance too large"
 
 
 class KindData(TypedDict):
@@ -37,8 +39,21 @@ class ShortageData(TypedDict):
     missing: Tokens
 
 
+class OverflowData(TypedDict):
+    """A user none of whose entries can be reversed: with what is given back the balance would be too large."""
+
+    user_id: str
+    balance: Tokens
+    given: Tokens
+    entries: Count
+
+
 class BatchReversalData(TypedDict):
-    """The reversal of many entries, or with `batch_id` null what it would do; `tokens` is taken less given."""
+    """The reversal of many entries, or with `batch_id` null what it would do; `tokens` is taken less given.
+
+    Of the entries that were `refused`, `too_large` would make a balance too large, of others the tokens are spent
+    or held; `shortages` and `overflows` are as it was planned.
+    """
 
     batch_id: str | None
     reverses_batch: str | None
@@ -53,7 +68,9 @@ class BatchReversalData(TypedDict):
     total: Tokens
     by_kind: dict[str, KindData]
     refused: Count | None
+    too_large: Count
     shortages: list[ShortageData]
+    overflows: list[OverflowData]
     operator: str | None
     reason: str | None
     at: datetime | None
@@ -65,22 +82,28 @@ BATCH_REVERSAL = Schema("tokenctl.batch_reversal.v1", BatchReversalData)
 
 def plan(work: Undoing) -> View[BatchReversalData]:
     """What would be reversed, by kind, and what could not be."""
-    entries, tokens = work.left_out
-    whole = sum(kind.entries for kind in work.kinds)
-    rows: list[tuple[Cell, ...]] = [("would be reversed", whole - entries, work.taken, work.given)]
-    rows += [(f"  {k.kind}", k.entries, k.taken, k.given) for k in work.kinds if len(work.kinds) > 1 or entries]
-    rows += [("left out: spent or held", entries, tokens, None)] if entries else []
-    data = _data(work, None, entries=whole - entries, taken=work.taken, given=work.given)
+    lacking, tokens = work.lacking
+    fit = sum(kind.entries for kind in work.kinds) - work.left_out
+    rows: list[tuple[Cell, ...]] = [("would be reversed", fit, work.taken, work.given)]
+    rows += [(f"  {k.kind}", k.entries, k.taken, k.given) for k in work.kinds if len(work.kinds) > 1 or work.left_out]
+    rows += [(_LACKING, lacking, tokens, None)] if lacking else []
+    if work.overflows:
+        taken, given = sum(o.taken for o in work.overflows), sum(o.given for o in work.overflows)
+        rows.append((_TOO_LARGE, work.overflowing, taken, given))
+    data = _data(work, None, entries=fit, taken=work.taken, given=work.given)
     return View(BATCH_REVERSAL, data, Table(_COLUMNS, rows), meta={"dry_run": True})
 
 
 def receipt(work: Undoing, done: Batch) -> View[BatchReversalData]:
     """What was reversed: the tokens net of what was given back, because slices are counted so."""
     net = -(done.applied_tokens or 0)
-    given = work.given if not done.replayed and not done.conflicting else max(-net, 0)
+    as_planned = not done.replayed and not done.conflicting and work.too_large == work.overflowing
+    given = work.given if as_planned else max(-net, 0)
+    lacking = (done.refused or 0) - work.too_large
     rows: list[tuple[Cell, ...]] = [("reversed", done.applied, net + given, given)]
     rows += [("reversed by others meanwhile", done.replayed, None, None)] if done.replayed else []
-    rows += [("left out: spent or held", done.refused, None, None)] if done.refused else []
+    rows += [(_LACKING, lacking, None, None)] if lacking else []
+    rows += [(_TOO_LARGE, work.too_large, None, None)] if work.too_large else []
     rows += [("key used otherwise", done.conflicting, None, None)] if done.conflicting else []
     data = _data(work, done, entries=done.applied or 0, taken=net + given, given=given)
     return View(BATCH_REVERSAL, data, Table(_COLUMNS, rows), value=done.batch_id, meta={"dry_run": False})
@@ -101,10 +124,15 @@ def _data(work: Undoing, done: Batch | None, *, entries: int, taken: int, given:
         "given": given,
         "total": work.total,
         "by_kind": {k.kind: {"entries": k.entries, "taken": k.taken, "given": k.given} for k in work.kinds},
-        "refused": work.left_out[0] if done is None else done.refused,
+        "refused": work.left_out if done is None else done.refused,
+        "too_large": work.overflowing if done is None else work.too_large,
         "shortages": [
             {"user_id": s.user_id, "wanted": s.wanted, "available": s.available, "missing": s.missing}
             for s in work.shortages[: reversal_sets.NAMED]
+        ],
+        "overflows": [
+            {"user_id": o.user_id, "balance": o.balance, "given": o.given, "entries": o.entries}
+            for o in work.overflows[: reversal_sets.NAMED]
         ],
         "operator": None if done is None else done.operator,
         "reason": None if done is None else done.reason,
@@ -120,17 +148,24 @@ def undo(done: Batch) -> str:
 
 def sentence(work: Undoing) -> str:
     """What is about to be reversed."""
-    entries, _ = work.left_out
-    count = sum(kind.entries for kind in work.kinds) - entries
+    count = sum(kind.entries for kind in work.kinds) - work.left_out
     file = f" ({work.original.file_name})" if work.original is not None and work.original.file_name else ""
     tokens = [f"{work.taken:,} tokens are taken back"] if work.taken or not work.given else []
     tokens += [f"{work.given:,} tokens are given back"] if work.given else []
     return f"{work.name}{file}: {count:,} entries of {work.plan.users:,} users, {' and '.join(tokens)}"
 
 
-def left_out(work: Undoing) -> str | None:
-    """What cannot be reversed as things stand."""
-    entries, tokens = work.left_out
-    if not entries:
-        return None
-    return f"left out: {entries:,} entries of {len(work.shortages):,} users, {tokens:,} tokens that are spent or held"
+def left_out(work: Undoing) -> list[tuple[str, list[str]]]:
+    """What cannot be reversed as things stand: a line for each cause, and one for each user."""
+    lines = []
+    if work.shortages:
+        entries, tokens = work.lacking
+        what = (
+            f"left out: {entries:,} entries of {len(work.shortages):,} users, {tokens:,} tokens that are spent or held"
+        )
+        lines.append((what, reversal_sets.named(work.shortages)))
+    if work.overflows:
+        users = "1 user" if len(work.overflows) == 1 else f"{len(work.overflows):,} users"
+        what = f"left out: {work.overflowing:,} entries of {users}, whose balance would pass {reversal_sets.MOST}"
+        lines.append((what, reversal_sets.named_overflows(work.overflows)))
+    return lines

@@ -44,7 +44,7 @@ Operator = Annotated[
         help="All that this role or user did since --since, instead.",
     ),
 ]
-Partial = Annotated[bool, typer.Option("--partial", help="Reverse what can be, leave out what is spent or held.")]
+Partial = Annotated[bool, typer.Option("--partial", help="Reverse what can be, leave out the rest.")]
 ExpectTotal = Annotated[
     int | None,
     typer.Option(
@@ -229,12 +229,10 @@ def _confirm(run: Run, work: Undoing, *, yes: bool) -> None:
 
 def _left_out(run: Run, work: Undoing) -> None:
     from tokenctl.cli import reversal_views
-    from tokenctl.services import reversal_sets
 
-    line = reversal_views.left_out(work)
-    if line is not None:
+    for line, users in reversal_views.left_out(work):
         run.output.say(line, mark=" ")
-        for user in reversal_sets.named(work.shortages):
+        for user in users:
             run.output.say(user, mark="   ")
 
 

@@ -49,8 +49,8 @@ def show(batches: Batches, batch_id: str, *, ledger_name: str) -> BatchReport:
     undoing = batches.one(batch.reversed_by) if batch.reversed_by is not None else None
     if undoing is not None and undoing.refused:
         advice = (
-            f"batch {undoing.batch_id} reversed it but for {undoing.refused:,} entries, whose tokens were spent or"
-            " held; the same command takes them back when they are there"
+            f"batch {undoing.batch_id} reversed it but for {undoing.refused:,} entries; tokenctl batches show"
+            f" {undoing.batch_id} says why, and the same command takes them back when they can be"
         )
         command = again(undoing)
     undo = f"tokenctl reverse --batch {batch_id} --reason mistake" if batch.standing == "done" else None
@@ -96,7 +96,7 @@ def _way_on(batch: BatchStanding, rejects: str | None) -> tuple[str, str | None]
         case "reversed":
             return f"batch {batch.reversed_by} reversed it; to grant its rows after all, give them new keys", None
         case _ if batch.kind == "reversal" and batch.refused:
-            return "not all tokens were there; the same command takes back the rest when they are", again(batch)
+            return "not all could be reversed; the same command takes back the rest when it can be", again(batch)
         case _ if rejects:
             return "mend the rejected rows and import that file", _import(rejects, batch)
         case _ if batch.rejected:

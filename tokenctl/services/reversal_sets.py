@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from tokenctl.errors import (
     AlreadyReversed,
+    BalanceTooLarge,
     InsufficientTokens,
     LimitNotConfirmed,
     LockHeld,
@@ -25,11 +26,14 @@ from tokenctl.errors import (
 )
 from tokenctl.models import Batch, Plan, Selection
 from tokenctl.settings import Limits
-from tokenctl.storage.imports import BatchStore, KindTotal, Shortage
+from tokenctl.storage.imports import BatchStore, KindTotal, Overflow, Shortage
 
 #: Users that a message names; JSON names up to NAMED.
 SHOWN = 20
 NAMED = 10_000
+#: What a balance holds at most.
+MOST = "9,007,199,254,740,991 tokens"
+TOO_LARGE = f"the balance would pass {MOST}"
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -57,6 +61,9 @@ class Undoing:
     plan: Plan = field(default_factory=Plan)
     kinds: list[KindTotal] = field(default_factory=list)
     shortages: list[Shortage] = field(default_factory=list)
+    overflows: list[Overflow] = field(default_factory=list)
+    #: Entries that were left out when it was tried, because a balance would have been too large.
+    too_large: int = 0
     earlier: list[Batch] = field(default_factory=list)
     resumes: bool = False
     _store: BatchStore | None = None
@@ -75,19 +82,29 @@ class Undoing:
         return self._store
 
     @property
-    def left_out(self) -> tuple[int, int]:
-        """Entries that cannot be reversed as things stand, and their tokens."""
+    def lacking(self) -> tuple[int, int]:
+        """Entries whose tokens are spent or held as things stand, and these tokens."""
         return sum(s.entries for s in self.shortages), sum(s.tokens for s in self.shortages)
+
+    @property
+    def overflowing(self) -> int:
+        """Entries of users whose balance would be too large."""
+        return sum(o.entries for o in self.overflows)
+
+    @property
+    def left_out(self) -> int:
+        """Entries that cannot be reversed as things stand."""
+        return self.lacking[0] + self.overflowing
 
     @property
     def taken(self) -> int:
         """Tokens that users lose, in the whole of a reversal that was cut off too."""
-        return sum(kind.taken for kind in self.kinds) - self.left_out[1]
+        return sum(kind.taken for kind in self.kinds) - self.lacking[1] - sum(o.taken for o in self.overflows)
 
     @property
     def given(self) -> int:
         """Tokens that users get back, because what is undone had taken them."""
-        return sum(kind.given for kind in self.kinds)
+        return sum(kind.given for kind in self.kinds) - sum(o.given for o in self.overflows)
 
     @property
     def total(self) -> int:
@@ -102,13 +119,15 @@ class Undoing:
             raise self._nothing(found=found)
         self.plan = self.store.plan(known_only=False, drop=False)
         self.kinds = _by_kind(self.store.totals())
-        self.shortages = self.store.shortages()
+        self.overflows = self.store.overflows()
+        whole = {overflow.user_id for overflow in self.overflows}  # left out, whatever else they lack
+        self.shortages = [shortage for shortage in self.store.shortages() if shortage.user_id not in whole]
         if self.resumes:  # one that was cut off is finished, and leaves out those users alone
             self._expect(self._confirmed(), "was begun with")
             return
-        entries, _ = self.left_out
+        entries = self.left_out
         if entries and (not self.asked.partial or entries == self.plan.fresh):
-            raise self.short(nothing_left=entries == self.plan.fresh)
+            raise self._refusal(nothing_left=entries == self.plan.fresh)
         self._expect(self.total, "comes to")
 
     def unconfirmed_total(self) -> int | None:
@@ -124,30 +143,20 @@ class Undoing:
             self.store.apply(lanes, progress=advance)
         done = self.store.finish(rows_read=None, rejected=0, duplicate=0)
         self._opened = False
+        if done.refused:
+            self.too_large = self.store.problems().get("too_large", 0)
         return done
-
-    def short(self, *, nothing_left: bool) -> InsufficientTokens:
-        """The error that names who has spent or holds what the reversal wants back."""
-        missing = sum(item.missing for item in self.shortages)
-        users = "1 user lacks" if len(self.shortages) == 1 else f"{len(self.shortages):,} users lack"
-        way = "" if nothing_left else "; --partial reverses what can be"
-        before = [batch for batch in self.earlier if batch.applied]
-        what = f"the rest of {self.name}" if before else self.name
-        done = f"; batch {before[-1].batch_id} reversed {before[-1].applied:,} entries" if before else ""
-        return InsufficientTokens(
-            "\n".join([f"{what} cannot be reversed: {users} {missing:,} tokens", *named(self.shortages)]),
-            hint=f"nothing was changed; the tokens are spent or held{done}{way}",
-            missing=missing,
-            users=[item.user_id for item in self.shortages[:NAMED]],
-            shortages=as_data(self.shortages),
-        )
 
     def incomplete(self, done: Batch) -> Refused | None:
         """The error to end with when entries were left out."""
         if done.refused:
+            lacking = done.refused - self.too_large
+            why = [f"{_entries(lacking)} not reversed: the tokens are spent or held"] if lacking else []
+            why += [f"{_entries(self.too_large)} not reversed: {TOO_LARGE}"] if self.too_large else []
+            when = "when they are there" if lacking else "when there is room"
             return Refused(
-                f"{_entries(done.refused)} not reversed: the tokens are spent or held",
-                hint="the same command reverses the rest when they are there;"
+                "; ".join(why),
+                hint=f"the same command reverses the rest {when};"
                 f" tokenctl batches show {done.batch_id} names the entries",
                 refused=done.refused,
                 shortages=as_data(self.shortages),
@@ -213,6 +222,31 @@ class Undoing:
                 self.resumes = True
         self._opened = True
 
+    def _refusal(self, *, nothing_left: bool) -> Refused:
+        """The error that names who stands in the way: has spent or holds the tokens, or would have too many."""
+        missing = sum(item.missing for item in self.shortages)
+        lack = "lacks" if len(self.shortages) == 1 else "lack"
+        why = [f"{_users(self.shortages)} {lack} {missing:,} tokens"] if self.shortages else []
+        why += [f"the balance of {_users(self.overflows)} would pass {MOST}"] if self.overflows else []
+        way = "" if nothing_left else "; --partial reverses what can be"
+        before = [batch for batch in self.earlier if batch.applied]
+        what = f"the rest of {self.name}" if before else self.name
+        done = f"; batch {before[-1].batch_id} reversed {before[-1].applied:,} entries" if before else ""
+        spent = "; the tokens are spent or held" if self.shortages else ""
+        detail = "\n".join(
+            [f"{what} cannot be reversed: {', '.join(why)}", *named(self.shortages), *named_overflows(self.overflows)]
+        )
+        hint = f"nothing was changed{spent}{done}{way}"
+        if not self.shortages:
+            return BalanceTooLarge(detail, hint=hint, users=[item.user_id for item in self.overflows[:NAMED]])
+        return InsufficientTokens(
+            detail,
+            hint=hint,
+            missing=missing,
+            users=[item.user_id for item in self.shortages[:NAMED]],
+            shortages=as_data(self.shortages),
+        )
+
     def _nothing(self, *, found: bool) -> TokenctlError:
         """Why nothing was staged."""
         if not found and self.asked.chosen.operator is not None:
@@ -256,11 +290,20 @@ def command(chosen: Selection, *, reason: str, note: object = None, ticket: obje
 
 def named(shortages: Sequence[Shortage]) -> list[str]:
     """A line for each user who lacks tokens, the first of them."""
-    lines = [
-        f"{s.user_id} lacks {s.missing:,} (wanted {s.wanted:,}, available {s.available:,})" for s in shortages[:SHOWN]
-    ]
-    rest = len(shortages) - SHOWN
-    return [*lines, f"and {rest:,} more users"] if rest > 0 else lines
+    return _first(
+        [
+            f"{s.user_id} lacks {s.missing:,} (wanted {s.wanted:,}, available {s.available:,})"
+            for s in shortages[:SHOWN]
+        ],
+        len(shortages),
+    )
+
+
+def named_overflows(overflows: Sequence[Overflow]) -> list[str]:
+    """A line for each user whose balance would be too large, the first of them."""
+    return _first(
+        [f"{o.user_id} has {o.balance:,}, would be given {o.given:,} back" for o in overflows[:SHOWN]], len(overflows)
+    )
 
 
 def as_data(shortages: Sequence[Shortage]) -> list[dict[str, Any]]:
@@ -291,6 +334,15 @@ def _batch_id(chosen: Selection, number: int) -> str:
 
 def _utc(when: datetime | None) -> str | None:
     return None if when is None else when.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _first(lines: list[str], count: int) -> list[str]:
+    rest = count - len(lines)
+    return [*lines, f"and {rest:,} more users"] if rest > 0 else lines
+
+
+def _users(items: Sequence[object]) -> str:
+    return "1 user" if len(items) == 1 else f"{len(items):,} users"
 
 
 def _entries(count: int) -> str:

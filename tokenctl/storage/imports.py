@@ -70,6 +70,28 @@ class Shortage:
 
 
 @dataclass(frozen=True)
+class Overflow:
+    """A user whose balance a reversal would lift past what one can hold; in tokens.
+
+    None of his `entries`, which take and give so much, is reversed.
+    """
+
+    user_id: str
+    balance: int
+    entries: int
+    taken: int
+    given: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What stood in the way of so many rows."""
+
+    problem: str
+    rows: int
+
+
+@dataclass(frozen=True)
 class KindTotal:
     """What a reversal comes to for entries of one kind: tokens that are taken from users and given back."""
 
@@ -231,6 +253,15 @@ class BatchStore:
     def shortages(self) -> list[Shortage]:
         """Users from whom a staged reversal wants more than is available."""
         return sorted(self._by_part("reversal_missing_v1", Shortage), key=lambda shortage: shortage.user_id)
+
+    def overflows(self) -> list[Overflow]:
+        """Users whose balance a staged reversal would make too large."""
+        return sorted(self._by_part("reversal_overflows_v1", Overflow), key=lambda overflow: overflow.user_id)
+
+    def problems(self) -> dict[str, int]:
+        """How many rows could not be posted, by what was found when it was tried."""
+        found = self._all(Problem, query("lane_problems"), {"batch": self._batch})
+        return {problem.problem: problem.rows for problem in found}
 
     def pending(self) -> list[PendingLane]:
         """Slices that are still to be posted."""
