@@ -43,6 +43,10 @@ class Operation:
         return f"tokenctl/{self.name}/{self.request_id}"
 
 
+#: What a person is told whose commit a crash of the server could still take.
+UNREPLICATED = "committed, but perhaps on no standby yet: somebody on the server ended the wait for one"
+
+
 def begin(name: str, settings: Settings) -> Operation:
     """The run of the command `name` that begins now."""
     return Operation(name, settings.request_id or uuid.uuid4().hex, settings.claimed_by)
@@ -76,6 +80,9 @@ def running(
             logs.exception(error)
             raise
         finally:
+            if runtime.unreplicated:
+                logs.emit("warning", "unreplicated")
+                warn(f"! {UNREPLICATED}")
             runtime.close()
             _record(runtime, settings, end)
             logs.close()

@@ -68,6 +68,8 @@ class Runtime:
         self._settings = settings
         self.operation = operation
         self._closing = contextlib.ExitStack()
+        #: Whether a commit of this run stands on its server alone, and on no standby for certain.
+        self.unreplicated = False
 
     def close(self) -> None:
         """Close what was built, the newest first."""
@@ -101,8 +103,15 @@ class Runtime:
     def emit(self) -> Emit:
         """Who hears what the mechanisms tell."""
         from tokenctl.observer import observer
+        from tokenctl.resilience.events import Event, Unreplicated
 
-        return observer(self.metrics)
+        observe = observer(self.metrics)
+
+        def heard(event: Event) -> None:
+            self.unreplicated |= isinstance(event, Unreplicated)
+            observe(event)
+
+        return heard
 
     @cached_property
     def state(self) -> StateFile:

@@ -19,6 +19,7 @@ from tests.integration.embedded_servers import farm
 from tests.waiting import until
 from tokenctl.errors import TimedOut, Unavailable
 from tokenctl.models import Grant
+from tokenctl.operation import UNREPLICATED
 from tokenctl.resilience.deadline import Deadline
 from tokenctl.storage.database import Database
 from tokenctl.storage.ledger import Ledger
@@ -133,6 +134,23 @@ def a_session_ended_while_its_commit_waits_for_a_standby_is_settled_by_its_key(p
     pair.primary.check()
 
 
+def a_commit_whose_wait_for_a_standby_is_cancelled_says_so(pair: Pair, line: CommandLine) -> None:
+    """It is a success, and a crash of the primary may take it all the same."""
+    line.patch.setenv("TOKENCTL_DATABASE_URL", pair.primary.address())
+    pair.primary.set("synchronous_standby_names", "nobody")
+    cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            ending = pool.submit(until, lambda: pair.primary.rows(cancel), "a commit waits for a standby")
+            got = line(*GRANT, "--ticket", "cancelled", "-q")
+            ending.result()
+        assert (got.code, UNREPLICATED in got.err) == (0, True), got
+    finally:
+        pair.primary.set("synchronous_standby_names", "")
+    assert UNREPLICATED not in line(*GRANT, "--ticket", "cancelled").err
+    pair.primary.check()
+
+
 def end_the_first_and_let_the_next_go_on(server: Own) -> None:
     waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
     try:
@@ -166,6 +184,7 @@ def test_a_pair_of_servers(pair: Pair, line: CommandLine, subtests: pytest.Subte
         of_several_hosts_the_primary_is_written_to,
         a_standby_alone_is_read_and_not_written,
         a_commit_that_waits_for_a_missing_standby_is_unknown_and_the_same_command_settles_it,
+        a_commit_whose_wait_for_a_standby_is_cancelled_says_so,
     ):
         with subtests.test(step.__name__):
             step(pair, line)

@@ -64,7 +64,12 @@ class QueryDone:
     duration_s: float
 
 
-Event = Retried | BreakerMoved | BreakerRefused | RateChecked | CacheAsked | Trouble | QueryDone
+@dataclass(frozen=True)
+class Unreplicated:
+    """A commit stands on its server alone: somebody there ended its wait for a synchronous standby."""
+
+
+Event = Retried | BreakerMoved | BreakerRefused | RateChecked | CacheAsked | Trouble | QueryDone | Unreplicated
 Emit = Callable[[Event], None]
 
 

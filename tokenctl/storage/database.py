@@ -24,7 +24,7 @@ from psycopg import pq
 from tokenctl import address
 from tokenctl.errors import ConfigError, Fault, NotAllowed, OutcomeUnknown, SchemaMismatch, TimedOut, TokenctlError
 from tokenctl.resilience.deadline import Deadline, NoAnswer, bounded
-from tokenctl.resilience.events import Emit, QueryDone, ignore
+from tokenctl.resilience.events import Emit, QueryDone, Unreplicated, ignore
 from tokenctl.resilience.retry import KEYED, READ, SETTLE, Policy, Retry
 from tokenctl.storage import failures
 from tokenctl.storage.migrations import State
@@ -342,7 +342,7 @@ class Database:
 
         def one(**more: Any) -> Connection:
             # Prepared statements do not survive a pooler in transaction mode.
-            return psycopg.connect(
+            made = psycopg.connect(
                 self._conninfo,
                 autocommit=True,
                 prepare_threshold=None,
@@ -350,6 +350,8 @@ class Database:
                 **settings,
                 **more,
             )
+            made.add_notice_handler(self._noticed)
+            return made
 
         found = one()
         if "service" in given:  # which only libpq reads
@@ -365,6 +367,11 @@ class Database:
                 found.close()
                 return primary
         return found
+
+    def _noticed(self, notice: pg_errors.Diagnostic) -> None:
+        """A cancelled wait for a synchronous standby is a warning beside a success; known by where it arises."""
+        if notice.source_file == "syncrep.c":
+            self._emit(Unreplicated())
 
     def _demand_certificate(self, parts: Mapping[str, str]) -> None:
         """Refuse another host that would be believed to be what it says (OWASP ASVS 12.3: validate certificates)."""
