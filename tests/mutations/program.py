@@ -39,10 +39,24 @@ PROGRAM = (
     ),
     Mutation(
         "statements are not prepared",
-        "tokenctl/storage/database.py",
-        "prepare_threshold=None,",
-        "prepare_threshold=0,",
+        "tokenctl/storage/target.py",
+        '"prepare_threshold": None',
+        '"prepare_threshold": 0',
         ("tests/faults/test_pooler.py",),
+    ),
+    Mutation(
+        "another host shows a certificate",
+        "tokenctl/storage/target.py",
+        "        if mode is None or (",
+        "        if True or (",
+        ("tests/integration/test_failures.py::test_another_host_is_believed_by_no_accident",),
+    ),
+    Mutation(
+        "an import that was swept up is no wrong schema",
+        "tokenctl/storage/failures.py",
+        '"tokenctl_staging." in str(error)',
+        "False",
+        ("tests/integration/test_batch_meddling.py",),
     ),
     Mutation(
         "a wrong password is no outage",

@@ -73,7 +73,7 @@ def _status(run: Run, exit_code: ExitCode = False) -> None:
 
     facts: StatusData = {
         "profile": run.settings.profile,
-        "database": run.runtime.database.where,
+        "database": run.runtime.database.target.where,
         "origin": run.settings.database.origin,
         "running": run.settings.database.kind != "embedded" or run.runtime.embedded.status().running,
         "server": None,
@@ -102,7 +102,7 @@ def _url(run: Run) -> None:
     """
     from tokenctl.cli import db_views as views
 
-    run.show(views.url(run.runtime.database.url))
+    run.show(views.url(run.runtime.database.target.url))
 
 
 def _psql(run: Run) -> None:
@@ -113,7 +113,7 @@ def _psql(run: Run) -> None:
     """
     database = run.runtime.database
     database.connect().close()  # starts the embedded server; tells what is wrong in our words
-    database.psql(run.runtime.psql_programs)
+    database.target.psql(run.runtime.psql_programs)
 
 
 def _migrate(run: Run, dry_run: options.DryRun = False, confirm: Confirm = None) -> None:
@@ -153,7 +153,7 @@ def _demand_name(run: Run, confirm: str | None) -> None:
 
 def _confirm(run: Run, steps: Sequence[Step], confirm: str | None) -> None:
     if run.settings.protected and confirm is None:
-        run.output.say(f"{run.settings.profile} · {run.runtime.database.where} · PROTECTED", alarm=True)
+        run.output.say(f"{run.settings.profile} · {run.runtime.database.target.where} · PROTECTED", alarm=True)
         run.output.say(f"{len(steps)} changes of the schema: {', '.join(step.name for step in steps)}", mark=" ")
         run.output.confirm_name("profile's name", run.settings.profile)
 

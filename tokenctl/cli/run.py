@@ -48,7 +48,7 @@ class Run:
     def banner(self) -> None:
         """Name the ledger that is about to be changed, and who the database takes us for."""
         mark = " · PROTECTED" if self.settings.protected else ""
-        where = "embedded" if self.settings.database.kind == "embedded" else self.runtime.database.where
+        where = "embedded" if self.settings.database.kind == "embedded" else self.runtime.database.target.where
         line = f"{self.settings.profile} · {where} · operator {self.runtime.ledger.operator()}{mark}"
         self.output.say(line, alarm=self.settings.protected)
 
