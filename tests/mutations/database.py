@@ -230,6 +230,20 @@ DATABASE = (
         (f"{_REVERSALS}::test_a_row_whose_entry_was_reversed_meanwhile_is_told_and_no_replay",),
     ),
     Mutation(
+        "what a reversal would make too large is told as that",
+        _APPLY,
+        "THEN CASE WHEN $1 THEN 'too_large' ELSE 'refused' END",
+        "THEN 'refused'",
+        (f"{_REVERSALS}::test_what_becomes_too_large_after_the_plan_is_told_as_that",),
+    ),
+    Mutation(
+        "a balance that a reversal would make too large is known before",
+        "sql/functions/075_reversals.sql",
+        "WHERE a.balance + w.given > 9007199254740991",
+        "WHERE false",
+        ("tests/cli/test_reverse_many.py::test_a_balance_above_the_limit_on_the_way_leaves_that_user_out",),
+    ),
+    Mutation(
         "a seal holds the head before it",
         _SEAL,
         "'seal1:' || coalesce(seal.previous, '-')",
