@@ -129,19 +129,10 @@ CREATE FUNCTION tokenctl.batch_is_reversed(p_batch text) RETURNS boolean
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-DECLARE
-  v_last     text := p_batch;
-  v_next     text;
-  v_reversed boolean := false;
 BEGIN
-  LOOP
-    SELECT r.batch_id INTO v_next FROM tokenctl.import_batches r
-    WHERE r.reverses_batch = v_last AND r.state <> 'staging' ORDER BY r.started_at DESC LIMIT 1;
-    EXIT WHEN v_next IS NULL;
-    v_reversed := NOT v_reversed;
-    v_last := v_next;
-  END LOOP;
-  RETURN v_reversed;
+  RETURN EXISTS (
+    SELECT FROM tokenctl.import_batches r
+    WHERE r.reverses_batch = p_batch AND (r.state = 'applying' OR r.applied > 0) AND NOT tokenctl.batch_is_reversed(r.batch_id));
 END
 $$;
 
@@ -2505,6 +2496,7 @@ REVOKE ALL ON FUNCTION tokenctl.audit(p_claimed_by text, p_request_id text, p_ac
 --
 
 REVOKE ALL ON FUNCTION tokenctl.batch_is_reversed(p_batch text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.batch_is_reversed(p_batch text) TO tokenctl_reader;
 
 
 --

@@ -248,12 +248,14 @@ class Entry:
 class BatchStanding(Batch):
     """A batch and what became of it.
 
-    `standing` is checking, abandoned, running, unfinished, done or reversed; `posted` of
+    `standing` is checking, abandoned, running, unfinished, done or reversed; `last` is what to
+    reverse to undo it: itself, or what gave back what a reversal of it took; `posted` of
     `staged` rows are in the ledger while it is unfinished.
     """
 
     standing: str
     reversed_by: str | None
+    last: str
     staged: int
     posted: int
 

@@ -110,23 +110,15 @@ BEGIN
 END
 $$;
 
--- Whether a batch is undone today: its newest reversal may have been reversed in turn.
+-- Whether a batch is undone today, if only in part: there may have been several reversals, each of
+-- what the ones before it left out, and each may have been reversed in its turn.
 CREATE OR REPLACE FUNCTION tokenctl.batch_is_reversed(p_batch text) RETURNS boolean
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-  v_last     text := p_batch;
-  v_next     text;
-  v_reversed boolean := false;
 BEGIN
-  LOOP
-    SELECT r.batch_id INTO v_next FROM tokenctl.import_batches r
-    WHERE r.reverses_batch = v_last AND r.state <> 'staging' ORDER BY r.started_at DESC LIMIT 1;
-    EXIT WHEN v_next IS NULL;
-    v_reversed := NOT v_reversed;
-    v_last := v_next;
-  END LOOP;
-  RETURN v_reversed;
+  RETURN EXISTS (
+    SELECT FROM tokenctl.import_batches r
+    WHERE r.reverses_batch = p_batch AND (r.state = 'applying' OR r.applied > 0) AND NOT tokenctl.batch_is_reversed(r.batch_id));
 END
 $$;
 
@@ -242,6 +234,7 @@ REVOKE ALL ON FUNCTION tokenctl.import_lock_v1(text), tokenctl.staging_table(tex
   tokenctl.batch_is_reversed(text),
   tokenctl.import_open_v1(text, text, text, bigint, jsonb, integer, text, text),
   tokenctl.import_seal_v1(text), tokenctl.import_own(text), tokenctl.import_close_v1(text, bigint, bigint, bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tokenctl.batch_is_reversed(text) TO tokenctl_reader;
 GRANT EXECUTE ON FUNCTION tokenctl.import_seal_v1(text), tokenctl.import_close_v1(text, bigint, bigint, bigint) TO tokenctl_batch;
 -- A support role gets its refusal, and an audit row, from the function itself.
 GRANT EXECUTE ON FUNCTION tokenctl.import_lock_v1(text),

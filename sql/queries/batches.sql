@@ -1,13 +1,14 @@
 -- Imports and reversals, the newest first: `standing` says in a word what became of each,
--- `reversed_by` which reversal undoes it today (one may have been reversed in its turn), and
--- `posted` of `staged` rows how far an unfinished one has come. Whether a client works
+-- `reversed_by` the newest reversal that undoes it today (one may have been reversed in its turn),
+-- `last` the end of its newest reversal, that one's newest, and so on (itself where it has none),
+-- and `posted` of `staged` rows how far an unfinished one has come. Whether a client works
 -- at one is told by its lock, which frees itself when the client dies.
 -- batch: text or NULL; standing: text or NULL; rows: bigint
 SELECT b.batch_id, b.kind, b.state, b.file_name, b.file_sha256, b.file_size, b.options, b.slices, b.reverses_batch,
   b.reason, b.operator, b.claimed_by, b.request_id, b.rows_read, b.rejected, b.duplicate, b.applied, b.applied_tokens,
   b.replayed, b.replayed_tokens, b.conflicting, b.refused, b.started_at, b.finished_at,
   b.reverses_operator, b.reverses_since, b.reverses_until,
-  s.standing, u.reversed_by, p.staged, p.posted
+  s.standing, u.reversed_by, e.last, p.staged, p.posted
 FROM tokenctl.import_batches b
 CROSS JOIN LATERAL (
   WITH RECURSIVE chain AS (
@@ -16,9 +17,13 @@ CROSS JOIN LATERAL (
     SELECT r.batch_id, c.place + 1 FROM chain c
     CROSS JOIN LATERAL (
       SELECT batch_id FROM tokenctl.import_batches
-      WHERE reverses_batch = c.id AND state <> 'staging' ORDER BY started_at DESC LIMIT 1) r
+      WHERE reverses_batch = c.id AND (state = 'applying' OR applied > 0) ORDER BY started_at DESC LIMIT 1) r
   )
-  SELECT CASE WHEN max(place) %% 2 = 1 THEN (array_agg(id ORDER BY place DESC))[1] END AS reversed_by FROM chain) u
+  SELECT id AS last FROM chain ORDER BY place DESC LIMIT 1) e
+LEFT JOIN LATERAL (
+  SELECT r.batch_id AS reversed_by FROM tokenctl.import_batches r
+  WHERE r.reverses_batch = b.batch_id AND (r.state = 'applying' OR r.applied > 0) AND NOT tokenctl.batch_is_reversed(r.batch_id)
+  ORDER BY r.started_at DESC LIMIT 1) u ON true
 CROSS JOIN LATERAL (
   SELECT hashtextextended('tokenctl import ' || b.batch_id, 0) AS lock) k
 CROSS JOIN LATERAL (

@@ -82,6 +82,34 @@ def test_partial_reverses_what_can_be_and_the_same_command_the_rest(short: tuple
     cli.db.check()
 
 
+def test_what_several_reversals_took_is_told_and_undone_one_by_one(short: tuple[Cli, str]) -> None:
+    cli, batch = short
+    whole = ("reverse", "--batch", batch, *DONE, "--partial")
+    partly = cli(*whole)
+    assert f"batch {batch} (grants.csv): 3 of 5 entries of 3 users, 100 tokens are taken back" in partly.err
+    cli.db.rows("UPDATE tokenctl.token_holds SET state = 'released', settled_at = clock_timestamp()")
+    post(cli.db.connect("support1"), "u2", 50, key="again")
+    undo = cli(*whole, "--json").json["data"]["undo"]
+    back = cli(*shlex.split(undo)[1:], "--yes", "--json").json["data"]
+    # The first three entries are reversed still: the batch is no import that stands.
+    again = cli("batch-import", "grants.csv", "--yes")
+    assert (again.code, f"imported as batch {batch} and then reversed" in again.err) == (1, True)
+    assert cli("batches", "show", batch, "--json").json["data"]["state"] == "reversed"
+    told = cli(*whole)
+    assert told.code == 1
+    assert f"batch {batch} was reversed, and batch {back['batch_id']} reversed that" in told.err
+    assert f"tokenctl reverse --batch {back['batch_id']} --reason mistake" in told.err
+    first = cli("batches", "show", batch, "--json").json["data"]["reversed_by"]
+    assert cli("reverse", "--batch", first, *DONE).code == 0
+    shown = cli("batches", "show", batch, "--json").json["data"]
+    assert shown["state"] == "done"
+    assert shown["undo"] == f"tokenctl reverse --batch {back['batch_id']} --reason mistake"
+    assert cli("batch-import", "grants.csv", "--yes").code == 0
+    assert cli(*shlex.split(shown["undo"])[1:], "--yes").code == 0
+    assert cli("batches", "show", batch, "--json").json["data"]["state"] == "reversed"
+    cli.db.check()
+
+
 def test_partial_of_nothing_at_all_is_refused(cli: Cli) -> None:
     batch = batch_of(cli, "u1,10,x,a")
     hold(cli.db, "u1", 10)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.batch_driver import Client, Row
-from tests.pg import LedgerDB
+from tests.pg import LedgerDB, hold
 from tests.waiting import until
 from tokenctl.resilience.deadline import Deadline
 from tokenctl.storage.batches import Batches
@@ -45,6 +45,18 @@ def undo(db: LedgerDB, batch: str, reverses: str) -> None:
     client.apply()
     client.close()
     client.die()
+
+
+def seen(batches: Batches) -> dict[str, tuple[str, str | None, str]]:
+    return {b.batch_id: (b.standing, b.reversed_by, b.last) for b in batches.newest(rows=9)}
+
+
+def opened(db: LedgerDB) -> str:
+    """What the first batch's import is told when it is run again."""
+    client = Client(db)
+    answer = client.open()
+    client.die()
+    return answer
 
 
 def test_an_import_from_its_begin_to_its_end(each_db: LedgerDB, batches: Batches) -> None:
@@ -104,6 +116,26 @@ def test_a_reversal_that_was_reversed_no_longer_undoes(each_db: LedgerDB, batche
     assert [(b.batch_id, b.standing, b.reversed_by) for b in batches.newest(rows=5)] == [
         (REDO, "done", None), (UNDO, "reversed", REDO), (FIRST, "done", None),
     ]  # fmt: skip
+
+
+def test_of_several_reversals_each_counts_until_it_was_reversed(each_db: LedgerDB, batches: Batches) -> None:
+    client = Client(each_db)
+    client.run([Row("u1", 10, "k1"), Row("u2", 20, "k2")])
+    client.die()
+    hold(each_db, "u2", 20)
+    undo(each_db, UNDO, FIRST)
+    undo(each_db, OTHER, FIRST)
+    assert seen(batches)[FIRST] == ("reversed", UNDO, UNDO)  # the other one found no tokens
+    each_db.rows("UPDATE tokenctl.token_holds SET state = 'released', settled_at = clock_timestamp()")
+    undo(each_db, "e" * 12, FIRST)
+    assert seen(batches)[FIRST] == ("reversed", "e" * 12, "e" * 12)
+    undo(each_db, REDO, "e" * 12)
+    assert seen(batches)[FIRST] == ("reversed", UNDO, REDO)  # the first one still stands
+    assert opened(each_db) == "reversed"
+    undo(each_db, "f" * 12, UNDO)
+    assert seen(batches)[FIRST] == ("done", None, REDO)
+    assert opened(each_db) == "done"
+    each_db.check()
 
 
 def test_a_reversal_that_is_only_looked_at_undoes_nothing(each_db: LedgerDB, batches: Batches) -> None:

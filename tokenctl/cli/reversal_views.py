@@ -148,11 +148,12 @@ def undo(done: Batch) -> str:
 
 def sentence(work: Undoing) -> str:
     """What is about to be reversed."""
-    count = sum(kind.entries for kind in work.kinds) - work.left_out
+    whole = sum(kind.entries for kind in work.kinds)
+    count = f"{whole - work.left_out:,} of {whole:,}" if work.left_out else f"{whole:,}"
     file = f" ({work.original.file_name})" if work.original is not None and work.original.file_name else ""
     tokens = [f"{work.taken:,} tokens are taken back"] if work.taken or not work.given else []
     tokens += [f"{work.given:,} tokens are given back"] if work.given else []
-    return f"{work.name}{file}: {count:,} entries of {work.plan.users:,} users, {' and '.join(tokens)}"
+    return f"{work.name}{file}: {count} entries of {work.plan.users:,} users, {' and '.join(tokens)}"
 
 
 def left_out(work: Undoing) -> list[tuple[str, list[str]]]:

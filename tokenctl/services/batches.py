@@ -53,7 +53,7 @@ def show(batches: Batches, batch_id: str, *, ledger_name: str) -> BatchReport:
             f" {undoing.batch_id} says why, and the same command takes them back when they can be"
         )
         command = again(undoing)
-    undo = f"tokenctl reverse --batch {batch_id} --reason mistake" if batch.standing == "done" else None
+    undo = f"tokenctl reverse --batch {batch.last} --reason mistake" if batch.standing == "done" else None
     return BatchReport(batch, findings, rejects, advice, command, undo if batch.applied else None)
 
 

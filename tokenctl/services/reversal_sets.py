@@ -254,8 +254,24 @@ class Undoing:
                 f"no entry is {self.name}",
                 hint="an operator is a database role, a user name or user@host, as tokenctl history shows them",
             )
+        if (again := self._given_back()) is not None:
+            return AlreadyReversed(
+                f"{self.name} was reversed, and batch {again} reversed that",
+                hint=f"nothing was changed; this undoes it again:\ntokenctl reverse --batch {again} --reason"
+                f" {self.asked.reason}",
+            )
         by = f" by batch {self.earlier[-1].batch_id} ({self.earlier[-1].operator})" if self.earlier else ""
         return AlreadyReversed(f"{self.name} is already reversed{by}", hint="nothing was changed")
+
+    def _given_back(self) -> str | None:
+        """The newest batch that gave back what a reversal of this took, unless that was taken again."""
+        for batch in reversed(self.earlier):
+            last, gives = batch, False
+            while later := [one for one in self.store.reversals(Selection(last.batch_id)) if one.applied]:
+                last, gives = later[-1], not gives
+            if gives:
+                return last.batch_id
+        return None
 
     def _confirmed(self) -> int:
         """The total with which a reversal was begun that is finished now."""

@@ -23,7 +23,7 @@ def batch(**given: Any) -> BatchStanding:
         "file_size": 9, "options": {}, "slices": 1, "reverses_batch": None, "reason": None, "operator": "batch1",
         "claimed_by": "me", "request_id": "r", "rows_read": 9, "rejected": 0, "duplicate": 0, "applied": 9,
         "applied_tokens": 90, "replayed": 0, "replayed_tokens": 0, "conflicting": 0, "refused": 0, "started_at": NOW,
-        "finished_at": NOW, "standing": "done", "reversed_by": None, "staged": 0, "posted": 0,
+        "finished_at": NOW, "standing": "done", "reversed_by": None, "last": ID, "staged": 0, "posted": 0,
         "reverses_operator": None, "reverses_since": None, "reverses_until": None,
     }  # fmt: skip
     return BatchStanding(**{**values, **given})
@@ -71,6 +71,7 @@ REVERSAL = {"kind": "reversal", "file_name": None, "file_sha256": None, "reverse
         ({"rejected": 2}, "mend", f"tokenctl batch-import in/nov.{ID}.rejected.csv", UNDO),
         ({"rejected": 2, "file_name": "-"}, "--reject-file", None, UNDO),
         (REVERSAL, "nothing is left to do", None, UNDO),
+        ({"last": "c" * 12}, "nothing is left to do", None, f"tokenctl reverse --batch {'c' * 12} --reason mistake"),
         (REVERSAL | {"refused": 1}, "takes back the rest", AGAIN, UNDO),
         (REVERSAL | {"standing": "unfinished"}, "the same command", AGAIN, None),
     ],
