@@ -68,7 +68,7 @@ def test_no_variable_is_told_that_nothing_reads() -> None:
     """Beside the table itself; LESS and LV are handed to the pager, HOME to the XDG rules."""
     source = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "tokenctl").rglob("*.py"))
     unread = {name for name in NAMES if len(re.findall(rf'"{name}"', source)) < 2}
-    assert unread == {"PGPASSFILE", "PGSERVICE", "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE"}  # libpq's, as a list
+    assert unread == {"PGSERVICE", "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE"}  # libpq's, as a list
 
 
 def test_the_files_that_commands_leave_are_told(offline: CommandLine, home: Path) -> None:
