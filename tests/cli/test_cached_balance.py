@@ -151,7 +151,7 @@ def test_out_of_time_is_down_too(known: Cli) -> None:
         assert (refused.code, "--allow-stale shows it" in refused.problem["hint"]) == (75, True)
         shown = known("balance", "u1", "--fresh", "--allow-stale", "--timeout", "0.5", "-q", "--format", "value")
     assert (shown.code, shown.out) == (0, b"500\n")
-    assert "this is what was known 0 s ago" in shown.err or "this is what was known 1 s ago" in shown.err
+    assert re.search(r"this is what was known \d+ s ago", shown.err)
 
 
 def test_marked_as_down_by_others_is_down_too(known: Cli) -> None:

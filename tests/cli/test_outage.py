@@ -72,6 +72,14 @@ def test_the_third_failure_in_a_row_marks_it_down_for_everybody(cli: Cli, down: 
     assert down.calls == reached
 
 
+def test_a_time_too_short_for_any_answer_says_nothing_of_the_database(cli: Cli) -> None:
+    for _ in range(4):
+        assert cli("balance", "u1", "--fresh", "--timeout", "0.001", "--json").problem["type"] in {
+            "urn:tokenctl:problem:timed-out", "urn:tokenctl:problem:unavailable",
+        }  # fmt: skip
+    assert cli("breaker", "list", "--json").json["data"] == []
+
+
 def test_ignore_breaker_tries_all_the_same_and_a_reset_forgets(cli: Cli, down: Dead) -> None:
     cli("balance", "u1", "--fresh")
     reached = down.calls

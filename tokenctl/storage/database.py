@@ -34,6 +34,8 @@ Connection = target.Connection
 #: Failures that say that the database is down. One that restarts or is a standby answers: that is
 #: waited for within the deadline, and marks nothing.
 _DOWN = frozenset({Fault.CONNECT, Fault.CROWDED, Fault.SICK})
+#: Who gave an attempt less than this may not have waited for an answer: that marks nothing either.
+_PATIENT_S = 1.0
 #: Failures of a repeated write that do answer the question: the server judged the statement.
 _SETTLED = frozenset({Fault.REFUSED, Fault.CONFIG, Fault.BUG, Fault.CORRUPT})
 
@@ -143,10 +145,11 @@ class Database:
         """
         if self._breaker is not None and ask_breaker:
             self._breaker.admit()
+        left = self.deadline.left()
         try:
             connection = self._open()
         except TokenctlError as error:
-            self._report(error)
+            self._report(error, hurried=left is not None and left < _PATIENT_S)
             raise
         except BaseException:  # a signal: nothing is known, and the next one may probe
             if self._breaker is not None:
@@ -187,14 +190,16 @@ class Database:
             self._emit(QueryDone(operation, str(outcome), time.perf_counter() - started))
         return result
 
-    def _report(self, error: TokenctlError) -> None:
+    def _report(self, error: TokenctlError, *, hurried: bool) -> None:
         """Tell the breaker of a failure; a peer that answers no is well."""
         if self._breaker is None:
             return
-        if error.fault in _DOWN or isinstance(error, TimedOut):
-            self._breaker.failed(error.code)
-        else:
+        if error.fault not in _DOWN and not isinstance(error, TimedOut):
             self._breaker.succeeded()
+        elif hurried:  # nothing is known, and the next one may probe
+            self._breaker.abandoned()
+        else:
+            self._breaker.failed(error.code)
 
     def bare(self) -> Connection:
         """A new connection to the database whatever it holds; the caller closes it."""
