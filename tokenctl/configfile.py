@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 from tokenctl import address
 from tokenctl.errors import CannotCreate, ConfigError
 
-_POSITIVE = "a whole number above zero"
-_SECONDS = "a number of seconds above zero"
+_POSITIVE = "a whole number above zero, of 15 digits at most"
+_SECONDS = "a number of seconds above zero and below a million"
+_SECONDS_OR_NONE = "a number of seconds below a million, 0 for none"
+_COUNT_OR_NONE = "a whole number of 15 digits at most, 0 for no limit"
 _ADDRESS = "an https address, or an http one of 127.0.0.1 or localhost"
 _MODEL = "a model's name"
 _VERSION = "a version such as v1beta"
@@ -41,13 +43,11 @@ KEYS: dict[str, Key] = {
     "limits.grant": Key(_POSITIVE, "5000", "Tokens of one grant that need no more than a yes."),
     "limits.batch_total": Key(_POSITIVE, "200000", "Tokens of one import that need no more than a yes."),
     "limits.import_rows": Key(_POSITIVE, "50000000", "Rows of one import."),
-    "cache.ttl_s": Key("a number of seconds, 0 for none", "30", "How old a balance may be that is shown."),
+    "cache.ttl_s": Key(_SECONDS_OR_NONE, "30", "How old a balance may be that is shown."),
     "completion.remember_ids": Key("true or false", "false", "Whether a TAB completes ids that you had to do with."),
     "health.expect_keys": Key("true or false", "false", "Whether Gemini's keys must be there."),
     "health.import_max_age_s": Key(_SECONDS, "90000", "Within how many seconds an import must have finished."),
-    "rate_limits.*.limit": Key(
-        "a whole number, 0 for no limit", "600", "Runs of the command that * names, for each user."
-    ),
+    "rate_limits.*.limit": Key(_COUNT_OR_NONE, "600", "Runs of the command that * names, for each user."),
     "rate_limits.*.window_s": Key(_SECONDS, "60", "The seconds in which they are counted."),
     "log.file": Key("a text", '"/var/log/tokenctl.log"', "Where log lines go, as JSON; - is standard error."),
     "log.level": Key("one of debug, info, warning, error", '"info"', "The least that is logged."),
@@ -185,8 +185,8 @@ def _judge(key: str, value: Any, values: dict[str, Any]) -> str | None:
         "true or false": isinstance(value, bool),
         _POSITIVE: type(value) is int and 0 < value < 10**15,
         _SECONDS: type(value) in (int, float) and 0 < value < 10**6,
-        "a number of seconds, 0 for none": type(value) in (int, float) and 0 <= value < 10**6,
-        "a whole number, 0 for no limit": type(value) is int and 0 <= value < 10**15,
+        _SECONDS_OR_NONE: type(value) in (int, float) and 0 <= value < 10**6,
+        _COUNT_OR_NONE: type(value) is int and 0 <= value < 10**15,
         "one of debug, info, warning, error": value in _LEVELS,
         "a list of reason codes": isinstance(value, list)
         and all(isinstance(r, str) and _REASON.fullmatch(r) for r in value),

@@ -270,7 +270,7 @@ def _timeout(sources: Sources, flags: Flags) -> float | None:
     def read(text: str, origin: str) -> float:
         if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text) or float(text) <= 0:
             name = origin.removeprefix("env:")
-            raise ConfigError(f"{name}: {address.told(text)} is not a number of seconds above zero")
+            raise ConfigError(f"{name}: {address.told(text)} is not a number of seconds from 0.001 to 999999.999")
         return float(text)
 
     timeout = sources.first("timeout", flag=flags.timeout_s, variables=("TOKENCTL_TIMEOUT",), read=read)

@@ -72,6 +72,8 @@ def test_a_file_in_the_current_folder_counts_for_nothing(cli: Cli, home: Path) -
         ("timout = 3\n", 1, "unknown key 'timout'; did you mean 'timeout'?"),
         ("# x\n\n[limits]\ngrants = 5\n", 4, "unknown key 'limits.grants'; did you mean 'limits.grant'?"),
         ("[limits]\ngrant = 0\n", 2, "limits.grant: 0 is not a whole number above zero"),
+        (f"[limits]\ngrant = {10**15}\n", 2, f"{10**15} is not a whole number above zero, of 15 digits at most"),
+        ("timeout = 1000000\n", 1, "1000000 is not a number of seconds above zero and below a million"),
         ("[limits]\ngrant = 5.0\n", 2, "limits.grant"),
         ('[limits]\ngrant = "5"\n', 2, "limits.grant"),
         ("[limits]\ngrant = true\n", 2, "limits.grant"),

@@ -113,7 +113,7 @@ def hold(text: str) -> str:
 def seconds(text: str) -> float:
     """A time in seconds above zero, to the millisecond."""
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text) or float(text) <= 0:
-        raise ValueError(f"{shown(text)} is not a number of seconds above zero")
+        raise ValueError(f"{shown(text)} is not a number of seconds from 0.001 to 999999.999")
     return float(text)
 
 
@@ -127,7 +127,7 @@ def job(text: str) -> str:
 def count(text: str) -> int:
     """How many, zero included: digits only, up to 10^18 - 1."""
     if not re.fullmatch(r"0|[1-9][0-9]{0,17}", text):
-        raise ValueError(f"{shown(text)} is not a whole number; digits only, without separators")
+        raise ValueError(f"{shown(text)} is not a whole number of 18 digits at most, without separators")
     return int(text)
 
 
