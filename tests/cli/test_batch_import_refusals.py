@@ -271,5 +271,6 @@ def test_what_came_between_a_cut_run_and_the_one_that_finishes_it_is_told_and_th
     assert (got.code, f"grants.csv:2: idempotency_key: {why}\n" in got.err, "1 rows were left out" in got.err) == (
         65, True, True,
     )  # fmt: skip
+    assert "mend them and import the file again: no row is posted twice" in got.err  # there is no file of these rows
     assert [cli.balance(user) for user in ("u1", "u2")] == [0 if reversed_ else 6, 7]
     cli.db.check()

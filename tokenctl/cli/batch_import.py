@@ -167,7 +167,9 @@ def _end(report: ImportReport) -> None:
         would = "would be" if batch is None else "were"
         raise BadData(
             "\n".join([f"{left:,} rows {would} left out{where}", *named]),
-            hint="mend them and import that file",
+            hint="mend them and import that file"
+            if report.reject_file
+            else "mend them and import the file again: no row is posted twice",
             rejected=left,
         )
 
