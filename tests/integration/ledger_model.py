@@ -161,7 +161,7 @@ class Model:
     # --- batches ---------------------------------------------------------------
 
     def import_(self, batch: str, rows: list[tuple[str, int]], request: str) -> dict[str, int]:
-        """Rows of new keys; a user whose sum does not fit is left out whole."""
+        """Rows of new keys; a user whose sum does not fit is left out whole, and stays unknown who is."""
         by_user: dict[str, list[tuple[int, int]]] = {}
         for line, (user, amount) in enumerate(rows):
             by_user.setdefault(user, []).append((line, amount))
@@ -169,10 +169,9 @@ class Model:
         for user, wanted in by_user.items():
             fits = self.balance(user) + sum(amount for _, amount in wanted) <= BIGGEST
             counts["applied" if fits else "refused"] += len(wanted)
-            self.users.setdefault(user, [])  # known from now on, all the same
             for line, amount in wanted if fits else ():
                 entry = Entry(amount, "bonus", "promo", None, f"{batch}-{line}", request, batch=batch)
-                self.users[user].append(entry)
+                self.users.setdefault(user, []).append(entry)
         return counts
 
     def reverse_batch(self, batch: str, by: str, request: str) -> dict[str, int]:
