@@ -13,7 +13,8 @@ END
 $$;
 
 -- Rows of one partition that must not be posted, by line: a key that the ledger has
--- with other content, one whose entry was reversed since, a key that stands twice in the file with unequal content, and
+-- with other content, one whose entry was reversed since, a key that stands twice in the
+-- file with unequal content, grants by which a balance would pass what it can hold, and
 -- with p_known_only a user whom the ledger does not know. What an earlier run, cut off
 -- since, found when it posted is counted in its lane and not told again.
 CREATE OR REPLACE FUNCTION tokenctl.import_findings_v1(p_batch text, p_part integer, p_known_only boolean)
@@ -21,9 +22,9 @@ CREATE OR REPLACE FUNCTION tokenctl.import_findings_v1(p_batch text, p_part inte
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+  batch  tokenctl.import_batches := tokenctl.import_own(p_batch);
   v_told bigint[];
 BEGIN
-  PERFORM tokenctl.import_own(p_batch);
   SELECT coalesce(array_agg((f ->> 'line')::bigint), '{}') INTO v_told
   FROM tokenctl.import_lanes l, jsonb_array_elements(l.findings) AS f WHERE l.batch_id = p_batch AND l.part = p_part;
   RETURN QUERY EXECUTE format($sql$
@@ -46,8 +47,16 @@ BEGIN
     UNION ALL
     SELECT s.line, 'unknown_user', s.user_id, s.idempotency_key, NULL
     FROM %1$s s WHERE $1 AND NOT EXISTS (SELECT FROM tokenctl.%3$I a WHERE a.user_id = s.user_id)
+    UNION ALL
+    SELECT s.line, 'refused', s.user_id, s.idempotency_key, NULL
+    FROM (
+      SELECT s.line, s.user_id, s.idempotency_key, coalesce(a.balance, 0) + sum(s.amount) OVER (PARTITION BY s.user_id) AS balance
+      FROM %1$s s LEFT JOIN tokenctl.%3$I a USING (user_id)
+      WHERE $4 AND NOT EXISTS (SELECT FROM tokenctl.%2$I t WHERE t.user_id = s.user_id AND t.idempotency_key = s.idempotency_key)
+        AND (s.user_id, s.idempotency_key) NOT IN (SELECT user_id, idempotency_key FROM %1$s GROUP BY 1, 2 HAVING count(*) > 1)) s
+    WHERE s.balance > 9007199254740991 AND s.line <> ALL ($3)
     $sql$, tokenctl.staging_part(p_batch, p_part), 'token_transactions_' || p_part, 'token_accounts_' || p_part, tokenctl.taken_back(p_part))
-  USING p_known_only, p_batch, v_told;
+  USING p_known_only, p_batch, v_told, batch.kind = 'import';
 END
 $$;
 
@@ -93,7 +102,8 @@ END
 $$;
 
 -- Counts of one partition, and its lanes. Equal rows that stand twice are taken out
--- of the staging (`duplicate`); with p_drop the findings above are taken out too. `own`
+-- of the staging (`duplicate`); with p_drop the findings above are taken out too, but for the
+-- balances that would get too large: the posting judges those, by what they are then. `own`
 -- counts rows that this batch posted before it was cut off.
 CREATE OR REPLACE FUNCTION tokenctl.import_plan_v1(p_batch text, p_part integer, p_known_only boolean, p_drop boolean)
   RETURNS TABLE (staged bigint, tokens bigint, users bigint, new_users bigint, repeated_users bigint, duplicate bigint, findings bigint,
@@ -113,6 +123,7 @@ DECLARE
   v_same     text := '(s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq) IS NOT DISTINCT FROM '
                      '(t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq)';
   v_repeated boolean;
+  v_large    boolean;
   v_reason   text;
   v_known    text;
   v_matches  bigint;
@@ -129,8 +140,11 @@ BEGIN
   IF v_reason IS NOT NULL THEN
     RAISE EXCEPTION 'a reason has not its form' USING ERRCODE = 'check_violation', CONSTRAINT = 'reason_form';
   END IF;
-  -- Two cheap looks for what is rare; the queries that say more run only after them.
+  -- Cheap looks for what is rare; the queries that say more run only after them.
   EXECUTE format('SELECT EXISTS (SELECT FROM %s GROUP BY user_id, idempotency_key HAVING count(*) > 1)', v_table) INTO v_repeated;
+  -- No balance gets too large that way unless the largest and all these grants together do.
+  EXECUTE format('SELECT $1 AND coalesce((SELECT max(balance) FROM %s), 0) + coalesce((SELECT sum(amount) FROM %s), 0) > 9007199254740991',
+    v_accounts, v_table) INTO v_large USING batch.kind = 'import';
   v_known := format($sql$
     SELECT count(*) FILTER (WHERE %3$s AND t.batch_id IS DISTINCT FROM $1),
       coalesce(sum(s.amount) FILTER (WHERE %3$s AND t.batch_id IS DISTINCT FROM $1), 0),
@@ -143,7 +157,7 @@ BEGIN
   ELSE
     replayed := 0; replayed_tokens := 0; own := 0; own_tokens := 0; v_other := 0;
   END IF;
-  IF v_repeated OR v_other > 0 OR p_known_only THEN
+  IF v_repeated OR v_large OR v_other > 0 OR p_known_only THEN
     EXECUTE format($sql$
       DELETE FROM %1$s s USING (
         SELECT user_id, idempotency_key, min(line) AS first_line FROM %1$s GROUP BY 1, 2
@@ -151,7 +165,7 @@ BEGIN
       WHERE s.user_id = k.user_id AND s.idempotency_key = k.idempotency_key AND s.line > k.first_line $sql$, v_table);
     GET DIAGNOSTICS duplicate = ROW_COUNT;
     SELECT array_agg(DISTINCT f.line), count(DISTINCT f.line) INTO v_lines, findings
-    FROM tokenctl.import_findings_v1(p_batch, p_part, p_known_only) f;
+    FROM tokenctl.import_findings_v1(p_batch, p_part, p_known_only) f WHERE NOT p_drop OR f.problem <> 'refused';
     IF p_drop AND findings > 0 THEN
       EXECUTE format('DELETE FROM %s s WHERE s.line = ANY ($1)', v_table) USING v_lines;
     END IF;

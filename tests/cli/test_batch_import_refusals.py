@@ -14,6 +14,7 @@ from tests.cli.test_batch_import import HEADER, keys, untouched, write
 from tests.pg import post, reverse
 from tests.unit.grantfile.corpus import Case
 from tests.unit.grantfile.corpus_rows import CORPUS
+from tokenctl.storage.imports import BatchStore
 
 
 @pytest.fixture(autouse=True)
@@ -124,13 +125,59 @@ def test_a_total_that_nobody_can_count_is_bad_data(cli: Cli) -> None:
     assert untouched(cli)
 
 
-def test_a_balance_that_would_overflow_is_left_out_and_named(cli: Cli) -> None:
-    write(*(f"u{n // 10},999999999999999,x,k{n}" for n in range(11)))
-    got = cli("batch-import", "grants.csv", "--yes", "--expect-total", "10999999999999989", "--json")
-    assert got.code == 65
-    assert got.json["data"]["rows"]["refused"] == 10
+FULL = [f"u{n // 10},999999999999999,x,k{n}" for n in range(11)]
+FULL_TOTAL = ("--expect-total", "10999999999999989")
+
+
+def test_a_balance_that_would_overflow_refuses_the_file(cli: Cli) -> None:
+    write(*FULL)
+    got = cli("batch-import", "grants.csv", "--yes", *FULL_TOTAL)
+    assert (got.code, "10 of 11 rows are bad; nothing was imported" in got.err) == (65, True), got
+    assert "grants.csv:2: amount: the balance of u0 would pass 9,007,199,254,740,991 tokens" in got.err
+    assert untouched(cli)
+
+
+def test_with_partial_the_rows_of_a_balance_that_would_overflow_are_left_out(cli: Cli) -> None:
+    write(*FULL)
+    got = cli("batch-import", "grants.csv", "--yes", "--partial", *FULL_TOTAL, "--json")
+    assert (got.code, got.json["data"]["rows"]["refused"], keys(cli)) == (65, 10, ["k10"]), got
     assert "the balance of u0 would pass" in got.err
-    assert keys(cli) == ["k10"]
+    assert cli.db.rows("SELECT user_id FROM tokenctl.token_accounts") == [("u1",)]
+    cli.db.check()
+
+
+def test_tokens_that_came_before_count_for_what_a_balance_can_hold(cli: Cli) -> None:
+    for n in range(9):
+        post(cli.db.connect("support1"), "u0", 999_999_999_999_999, key=f"s{n}")
+    write("u0,7199254740999,x,k1", "u0,1,x,k2")
+    got = cli("batch-import", "grants.csv", "--yes", "--expect-total", "7199254741000")
+    assert got.code == 0, got
+    again = cli(
+        "batch-import",
+        write("u0,7199254740999,x,k1", "u0,1,x,k2", "u0,1,x,k3"),
+        "--yes",
+        *FULL_TOTAL[:1],
+        "7199254741001",
+    )
+    assert (again.code, again.err.count("would pass"), "grants.csv:4: amount" in again.err) == (65, 1, True), again
+    cli.db.check()
+
+
+def test_a_balance_that_is_full_by_the_time_of_posting_is_left_out_and_named(cli: Cli) -> None:
+    begin = BatchStore.begin
+
+    def late(self: BatchStore) -> None:
+        for n in range(9):
+            post(cli.db.connect("support1"), "u0", 999_999_999_999_999, key=f"s{n}")
+        begin(self)
+
+    cli.patch.setattr(BatchStore, "begin", late)
+    write("u0,999999999999999,x,k1", "u1,1,x,k2")
+    got = cli("batch-import", "grants.csv", "--yes", "--expect-total", "1000000000000000", "--json")
+    assert (got.code, got.json["data"]["rows"]["refused"]) == (65, 1), got
+    assert "the balance of u0 would pass" in got.err
+    assert "k2" in keys(cli)
+    assert "k1" not in keys(cli)
     cli.db.check()
 
 

@@ -148,10 +148,10 @@ def _import(db: LedgerDB, number: int, file: File) -> Counter[str]:
 
 
 def _stage(db: LedgerDB, batch: str, file: File) -> tuple[Client, int, int]:
-    """Up to the plan without bad rows; the client, how many rows are duplicates, how many bad."""
+    """Up to the plan without bad rows but those that the posting judges; the client, duplicates, bad rows."""
     client = Client(db, batch=batch, slices=file.slices)
     duplicate = client.stage(file.rows)["duplicate"]
-    rejected = len({line for line, _ in client.findings()})
+    rejected = len({line for line, problem in client.findings() if problem != "refused"})
     if rejected:
         client.plan(drop=True)
     return client, duplicate, rejected

@@ -185,8 +185,11 @@ class Import:
         known_only = self.options.known_users_only
         self.plan = self.store.plan(known_only=known_only, drop=False)
         findings = self.store.findings(known_only=known_only) if self.plan.findings else []
-        if self._resumes and not self.options.partial and {f.problem for f in findings} <= {"conflict", "reversed"}:
+        met = {"conflict", "reversed", "refused"}
+        if self._resumes and not self.options.partial and {f.problem for f in findings} <= met:
             findings = []  # met on the way, while posting: these are reported, and the rest is finished
+        if self.options.partial:  # a balance may be another by the time of posting, which judges it
+            findings = [finding for finding in findings if finding.problem != "refused"]
         if findings:
             self._reject_findings(findings)  # reads the file again
         # Bad rows first: they are often why a sum is not the expected one.
