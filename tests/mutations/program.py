@@ -61,9 +61,16 @@ PROGRAM = (
     Mutation(
         "a wrong password is no outage",
         "tokenctl/storage/database.py",
-        "        if error.fault in _DOWN or isinstance(error, TimedOut):",
-        "        if True:",
+        "        if error.fault not in _DOWN and not isinstance(error, TimedOut):",
+        "        if False:",
         ("tests/faults/test_logins.py::test_a_wrong_password_marks_nothing_as_down",),
+    ),
+    Mutation(
+        "who gives no time marks nothing as down",
+        "tokenctl/storage/database.py",
+        "        elif hurried:",
+        "        elif False:",
+        ("tests/cli/test_outage.py::test_a_time_too_short_for_any_answer_says_nothing_of_the_database",),
     ),
     Mutation(
         "a write forgets what is cached",
