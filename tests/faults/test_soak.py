@@ -163,7 +163,8 @@ class Storm:
             else:
                 _, victim = self.workers[self.rng.randrange(WORKERS)]
                 if victim.pid is not None and victim.is_alive():
-                    os.kill(victim.pid, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):  # it has come to its end meanwhile
+                        os.kill(victim.pid, signal.SIGKILL)
             self.over.wait(0.1)
 
 
