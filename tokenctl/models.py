@@ -66,6 +66,11 @@ class Receipt:
         """Whether this entry was made by an earlier call with the same key."""
         return self.outcome == "replayed"
 
+    @property
+    def done(self) -> bool:
+        """Whether the ledger has what was asked for, from now or from before; else `outcome` is why it refused."""
+        return self.outcome in ("applied", "replayed")
+
 
 @dataclass(frozen=True)
 class Grant:

@@ -7,10 +7,14 @@ import json
 import re
 import shlex
 import socket
+from typing import Any
 
 import pytest
 
 from tests.cli.running import Cli, Ran
+from tests.pg import post
+from tokenctl.models import Receipt
+from tokenctl.storage.ledger import Ledger
 
 ROW = (
     "SELECT user_id, seq, amount, balance_after, kind, reason, note, ticket, campaign, operator, claimed_by,"
@@ -204,6 +208,19 @@ def test_an_unknown_user_is_67_with_the_nearest_id_and_is_not_made(cli: Cli) -> 
     assert "did you mean user_42?" in got.err
     assert cli.written() == (1, 1, 1)
     assert [row[:3] for row in cli.db.rows(REFUSALS)] == [("grant", "unknown_user", "user_24")]
+
+
+def test_a_user_who_comes_after_the_look_is_given_nothing_unasked(cli: Cli) -> None:
+    real = Ledger.preview_grant
+
+    def overtaken(*args: Any, **options: Any) -> Receipt:
+        receipt = real(*args, **options)
+        post(cli.db.connect("support1"), "u1", 70, key="overtakes")
+        return receipt
+
+    cli.patch.setattr(Ledger, "preview_grant", overtaken)
+    assert cli("grant-bonus", "u1", "--amount", "5", "--reason", "goodwill", "--yes").code == 67
+    assert cli.written() == (1, 1, 1)
 
 
 def test_a_known_user_needs_no_flag_and_the_flag_does_no_harm(cli: Cli) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.cli.running import Cli
 from tests.pg import hold, post
+from tokenctl.models import Receipt
+from tokenctl.storage.ledger import Ledger
 
 ROWS = (
     "SELECT seq, amount, balance_after, kind, reason, note, ticket, campaign, reverses_seq, request_id, idempotency_key"
@@ -118,6 +122,20 @@ def test_what_is_not_there_cannot_be_reversed(cli: Cli, name: str, code: int, ki
     assert (got.code, got.problem["type"]) == (code, f"urn:tokenctl:problem:{kind}")
     assert cli.balance() == 500
     assert len(cli.db.rows(REFUSALS)) == 1
+
+
+def test_what_becomes_possible_after_the_look_is_not_done_unasked(cli: Cli) -> None:
+    cli.grant("u1", 500)
+    real = Ledger.preview_reversal
+
+    def overtaken(*args: Any, **options: Any) -> Receipt:
+        receipt = real(*args, **options)
+        post(cli.db.connect("support1"), "u1", 70, key="overtakes")  # makes the entry that was not there
+        return receipt
+
+    cli.patch.setattr(Ledger, "preview_reversal", overtaken)
+    assert cli("reverse", "u1:2", "--reason", "mistake", "--yes").code == 1
+    assert cli.written() == (1, 2, 1)
 
 
 def test_an_unknown_batch(cli: Cli) -> None:

@@ -61,6 +61,11 @@ class Work:
         """What its commands printed on stderr, with tracebacks."""
         return Path(f"told-{self.number}")
 
+    def told_of(self, command: tuple[str, ...]) -> str:
+        """What a command printed each time that it was run."""
+        runs = self.told.read_text().split("$ (")
+        return "".join(run for run in runs if f"$ ({run}".startswith(f"$ {command}\n"))
+
     def finished(self) -> list[int]:
         """Exit codes of the commands that came to their end."""
         return [int(line) for line in self.notes.read_text().split()] if self.notes.exists() else []
@@ -228,7 +233,8 @@ def settle(cli: Cli, works: list[Work]) -> None:
     """Nothing came of anything unexpected; then the same commands again, undisturbed."""
     for work in works:
         for command, code in zip(work.commands, work.finished(), strict=True):
-            assert code in ENDS - ({1} if command[0] == "verify" else set()), (command, code, work.told.read_text())
+            if code not in ENDS - ({1} if command[0] == "verify" else set()):
+                pytest.fail(f"{command} ended with {code}\n{work.told_of(command)}")
             if command[0] == "generate":
                 # Who was killed may have the lease for a while yet: then it is too early.
                 assert cli(*command[:-1], "1", "--ignore-breaker").code in {0, 1, 69, 75}, (command, code)

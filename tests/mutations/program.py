@@ -73,6 +73,13 @@ PROGRAM = (
         ("tests/cli/test_outage.py::test_a_time_too_short_for_any_answer_says_nothing_of_the_database",),
     ),
     Mutation(
+        "a look at a grant writes nothing but a refusal",
+        "tokenctl/storage/ledger.py",
+        "                if receipt.done or not record:",
+        "                if not record:",
+        ("tests/cli/test_prompts.py",),
+    ),
+    Mutation(
         "a write forgets what is cached",
         "tokenctl/storage/ledger.py",
         '            self._wrote(values["user_id"])',

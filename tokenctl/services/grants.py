@@ -10,7 +10,7 @@ from dataclasses import replace
 from tokenctl.errors import LimitNotConfirmed, OutcomeUnknown, TokenctlError, UsageError
 from tokenctl.grantfile import fields
 from tokenctl.models import Grant, Receipt
-from tokenctl.services.refusals import DONE, refusal
+from tokenctl.services.refusals import refusal
 from tokenctl.settings import Settings, check_reason
 from tokenctl.storage.ledger import Ledger
 from tokenctl.telemetry import catalog
@@ -37,13 +37,14 @@ def check(grant: Grant, settings: Settings, *, confirm_amount: int | None) -> bo
 
 
 def preview(ledger: Ledger, grant: Grant, *, ledger_name: str, dry_run: bool) -> tuple[Grant, Receipt]:
-    """The grant with its key, and what the ledger would answer. Raises what it would refuse."""
-    receipt = ledger.preview_grant(grant)
-    keyed = replace(grant, key=receipt.idempotency_key)
-    if receipt.outcome not in DONE:
-        # Once more for good, so that the refusal is on record; a dry run leaves no trace.
-        raise refusal(ledger, receipt if dry_run else ledger.grant(keyed), ledger_name=ledger_name, asked=_asked(grant))
-    return keyed, receipt
+    """The grant with its key, and what the ledger would answer. Raises what it would refuse.
+
+    A refusal stays on record; a dry run leaves no trace.
+    """
+    receipt = ledger.preview_grant(grant, record=not dry_run)
+    if not receipt.done:
+        raise refusal(ledger, receipt, ledger_name=ledger_name, asked=_asked(grant))
+    return replace(grant, key=receipt.idempotency_key), receipt
 
 
 def post(ledger: Ledger, grant: Grant, *, ledger_name: str) -> Receipt:
@@ -54,7 +55,7 @@ def post(ledger: Ledger, grant: Grant, *, ledger_name: str) -> Receipt:
         raise OutcomeUnknown(
             error.detail, hint=f"run again, it cannot be granted twice:\n{command(grant)}", **error.context
         ) from error
-    if receipt.outcome not in DONE:
+    if not receipt.done:
         raise refusal(ledger, receipt, ledger_name=ledger_name, asked=_asked(grant))
     return receipt
 

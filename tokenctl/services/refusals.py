@@ -8,9 +8,6 @@ from tokenctl.models import Receipt
 from tokenctl.services import balances
 from tokenctl.storage.ledger import Ledger
 
-#: Outcomes that are no refusal.
-DONE = ("applied", "replayed")
-
 
 def refusal(ledger: Ledger, receipt: Receipt, *, ledger_name: str, asked: str) -> errors.TokenctlError:
     """The error for a receipt that is no success; `asked` says in words what was asked for."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from tokenctl.errors import LimitNotConfirmed, OutcomeUnknown, UsageError
 from tokenctl.grantfile import fields
 from tokenctl.models import Receipt, Reversal
-from tokenctl.services.refusals import DONE, refusal
+from tokenctl.services.refusals import refusal
 from tokenctl.storage.ledger import Ledger
 
 
@@ -31,17 +31,14 @@ def must_type(receipt: Receipt, *, limit: int, confirm_amount: int | None) -> bo
 
 
 def preview(ledger: Ledger, reversal: Reversal, *, ledger_name: str, dry_run: bool) -> tuple[Reversal, Receipt]:
-    """The reversal with its key, and what the ledger would answer. Raises what it would refuse."""
-    receipt = ledger.preview_reversal(reversal)
-    keyed = replace(reversal, key=receipt.idempotency_key) if receipt.outcome in DONE else reversal
-    if receipt.outcome not in DONE:
-        raise refusal(
-            ledger,
-            receipt if dry_run else ledger.reverse(reversal),
-            ledger_name=ledger_name,
-            asked=_asked(reversal),
-        )
-    return keyed, receipt
+    """The reversal with its key, and what the ledger would answer. Raises what it would refuse.
+
+    A refusal stays on record; a dry run leaves no trace.
+    """
+    receipt = ledger.preview_reversal(reversal, record=not dry_run)
+    if not receipt.done:
+        raise refusal(ledger, receipt, ledger_name=ledger_name, asked=_asked(reversal))
+    return replace(reversal, key=receipt.idempotency_key), receipt
 
 
 def post(ledger: Ledger, reversal: Reversal, *, ledger_name: str, again: str) -> Receipt:
@@ -52,7 +49,7 @@ def post(ledger: Ledger, reversal: Reversal, *, ledger_name: str, again: str) ->
         raise OutcomeUnknown(
             error.detail, hint=f"run again, it cannot be reversed twice:\n{again}", **error.context
         ) from error
-    if receipt.outcome not in DONE:
+    if not receipt.done:
         raise refusal(ledger, receipt, ledger_name=ledger_name, asked=_asked(reversal))
     return receipt
 

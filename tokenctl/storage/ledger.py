@@ -8,6 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+import psycopg
 from psycopg.rows import class_row
 
 from tokenctl.models import Balance, Change, Grant, Receipt, Reversal
@@ -67,31 +68,36 @@ class Ledger:
         row = self._database.run("operator", lambda c: c.execute("SELECT session_user").fetchone())
         return str(row[0]) if row else "?"
 
-    def preview_grant(self, grant: Grant) -> Receipt:
-        """What the grant would answer: the write itself, undone. Names the derived key."""
-        return self._preview("preview_grant", _GRANT, asdict(grant))
+    def preview_grant(self, grant: Grant, *, record: bool) -> Receipt:
+        """What the grant would answer: the write itself, undone. Names the derived key; `record` keeps a refusal."""
+        return self._preview("preview_grant", _GRANT, asdict(grant), record=record)
 
     def grant(self, grant: Grant) -> Receipt:
         """Post the grant; `grant.key` must be set. Raises OutcomeUnknown when that cannot be told."""
         return self._write("grant", _GRANT, asdict(grant))
 
-    def preview_reversal(self, reversal: Reversal) -> Receipt:
-        """What the reversal would answer: the write itself, undone."""
-        return self._preview("preview_reversal", _REVERSE, asdict(reversal))
+    def preview_reversal(self, reversal: Reversal, *, record: bool) -> Receipt:
+        """What the reversal would answer: the write itself, undone; `record` keeps a refusal."""
+        return self._preview("preview_reversal", _REVERSE, asdict(reversal), record=record)
 
     def reverse(self, reversal: Reversal) -> Receipt:
         """Post the reversal. Raises OutcomeUnknown when whether it was posted cannot be told."""
         return self._write("reverse", _REVERSE, asdict(reversal))
 
-    def _preview(self, operation: str, statement: bytes, values: dict[str, Any]) -> Receipt:
+    def _preview(self, operation: str, statement: bytes, values: dict[str, Any], *, record: bool) -> Receipt:
+        """Undo what was posted. Of a refusal there is the audit row alone, which is told and kept, or neither.
+
+        To refuse first and to write that down by a second statement would post unasked what has become possible
+        in between.
+        """
         waits = Waits()
 
         def undone(connection: Connection) -> Receipt:
-            with (
-                waits.noting(connection, account=values["user_id"]),
-                connection.transaction(force_rollback=True),
-            ):
-                return self._post(connection, statement, values)
+            with waits.noting(connection, account=values["user_id"]), connection.transaction() as transaction:
+                receipt = self._post(connection, statement, values)
+                if receipt.done or not record:
+                    raise psycopg.Rollback(transaction)
+            return receipt
 
         with waits.telling():
             return self._database.run(operation, undone)
