@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 from tests.cli.running import Cli, Ran
+from tests.cli.test_cached_balance import lossy_address
+from tests.cli.test_pipeline import measured
 from tests.pg import post
+from tests.proxy import NOTHING, WITHIN_REPLY
 from tokenctl.models import Receipt
 from tokenctl.storage.ledger import Ledger
 
@@ -142,6 +145,19 @@ def test_the_same_grant_again_is_a_replay_that_says_when_and_by_whom(cli: Cli) -
     cli.login("support1")
     quiet = cli.grant("u1", 500, "-q")
     assert (quiet.out, "already granted" in quiet.err) == (b"", True)  # loudly, even so; its receipt is not asked for
+
+
+def test_a_grant_whose_answer_was_lost_is_no_replay_and_is_counted(cli: Cli) -> None:
+    """Whoever read "already granted" and how to grant once more would grant twice."""
+    with lossy_address(cli) as between:
+        between.faults = [NOTHING, WITHIN_REPLY]  # the look, then the grant itself
+        got = cli.grant("u1", 500, "--json")
+    assert (got.code, between.befallen) == (0, 2)
+    assert (got.json["meta"]["replayed"], got.json["meta"]["warnings"]) == (False, [])
+    assert "granted 500 tokens to u1, balance 500" in got.err
+    assert "already granted" not in got.err
+    assert measured()["bonus_grants_total", "other"] == 1
+    assert cli.balance() == 500
 
 
 def test_a_replay_needs_no_question(cli: Cli) -> None:

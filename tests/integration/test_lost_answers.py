@@ -16,11 +16,11 @@ import pytest
 
 from tests import proxy as faults
 from tests.integration.embedded_servers import farm
-from tests.pg import LedgerDB
+from tests.pg import LedgerDB, post
 from tests.proxy import Proxy, proxied
 from tests.waiting import until
 from tokenctl.errors import BreakerOpen, OutcomeUnknown
-from tokenctl.models import Grant
+from tokenctl.models import Grant, Reversal
 from tokenctl.resilience.deadline import Deadline
 from tokenctl.storage import local
 from tokenctl.storage.database import Database
@@ -76,6 +76,35 @@ def test_what_cannot_be_told_by_the_deadline_is_unknown_and_the_same_key_tells(e
     with ledger(through(lossy, each_db)) as writes:
         assert writes.grant(Grant("u1", 5, "test", key="k1", new_user=True)).outcome == "replayed"
     each_db.check()
+
+
+def test_what_this_run_wrote_is_no_replay_although_the_answer_was_lost(each_db: LedgerDB, lossy: Proxy) -> None:
+    grant, entry = Grant("u1", 5, "test", key="k1", new_user=True), Reversal("u1", 1, "mistake")
+    with ledger(through(lossy, each_db)) as writes:
+        assert writes.preview_grant(grant, record=True).outcome == "applied"
+        lossy.faults = [faults.WITHIN_REPLY]
+        assert (writes.grant(grant).outcome, lossy.befallen) == ("applied", 1)
+        lossy.trigger = b"reverse_v1"
+        assert writes.preview_reversal(entry, record=True).outcome == "applied"
+        lossy.faults = [faults.WITHIN_REPLY]
+        assert (writes.reverse(entry).outcome, lossy.befallen) == ("applied", 2)
+    assert each_db.rows("SELECT count(*) FROM tokenctl.token_transactions") == [(2,)]
+    each_db.check()
+
+
+@pytest.mark.parametrize("request_id", ["other", "r"])
+def test_what_another_run_wrote_is_a_replay_when_the_answer_is_lost_too(
+    each_db: LedgerDB, lossy: Proxy, request_id: str
+) -> None:
+    """Whoever gives two runs one request id has them told apart by what they saw before."""
+    twin = each_db.connect("support1")
+    grant = Grant("u1", 5, "bonus", key="k1", new_user=True)
+    with ledger(through(lossy, each_db)) as writes:
+        if request_id != "r":
+            assert writes.preview_grant(grant, record=True).outcome == "applied"
+        post(twin, "u1", 5, reason="bonus", key="k1", request_id=request_id)
+        lossy.faults = [faults.WITHIN_REPLY]
+        assert (writes.grant(grant).outcome, lossy.befallen) == ("replayed", 1)
 
 
 def test_an_answer_that_is_owed_is_asked_for_through_an_open_breaker(

@@ -38,6 +38,27 @@ PROGRAM = (
         (f"{_LOST}::test_each_grant_is_posted_once_wherever_its_connection_breaks",),
     ),
     Mutation(
+        "what this run wrote is no replay when the answer was lost",
+        "tokenctl/storage/database.py",
+        "        return settled(answer) if unsettled else answer",
+        "        return answer",
+        (f"{_LOST}::test_what_this_run_wrote_is_no_replay_although_the_answer_was_lost",),
+    ),
+    Mutation(
+        "a request id alone makes no entry this run's own",
+        "tokenctl/storage/ledger.py",
+        "if own and absent else receipt",
+        "if own else receipt",
+        (f"{_LOST}::test_what_another_run_wrote_is_a_replay_when_the_answer_is_lost_too",),
+    ),
+    Mutation(
+        "an entry of another request is not this run's own",
+        "tokenctl/storage/ledger.py",
+        "if own and absent else receipt",
+        "if receipt.replayed and absent else receipt",
+        (f"{_LOST}::test_what_another_run_wrote_is_a_replay_when_the_answer_is_lost_too",),
+    ),
+    Mutation(
         "statements are not prepared",
         "tokenctl/storage/target.py",
         '"prepare_threshold": None',

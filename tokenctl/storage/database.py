@@ -105,12 +105,19 @@ class Database:
         get = connection or (lambda: self.main)
         return self._retry.call(lambda: self._timed(operation, work, get), lambda: policies)
 
-    def write(self, operation: str, work: Callable[[Connection], T], *, key: str | None) -> T:
+    def write(
+        self,
+        operation: str,
+        work: Callable[[Connection], T],
+        *,
+        key: str | None,
+        settled: Callable[[T], T] = lambda answer: answer,
+    ) -> T:
         """The answer of one statement that `key` makes safe to send again.
 
         When the connection is lost on the way, the outcome is asked for by sending the same
-        statement again until the deadline, whatever the breaker says. Raises OutcomeUnknown
-        when it cannot be told by then.
+        statement again until the deadline, whatever the breaker says; `settled` then says what
+        that answer means for the write. Raises OutcomeUnknown when it cannot be told by then.
         """
         unsettled: list[TokenctlError] = []
 
@@ -129,13 +136,16 @@ class Database:
             return self.main
 
         try:
-            return self._retry.call(lambda: self._timed(operation, noting, get), lambda: SETTLE if unsettled else KEYED)
+            answer = self._retry.call(
+                lambda: self._timed(operation, noting, get), lambda: SETTLE if unsettled else KEYED
+            )
         except TokenctlError as error:
             if not unsettled or error.fault in _SETTLED:
                 raise
             raise OutcomeUnknown(
                 "the connection was lost while writing; whether it was committed is unknown", key=key
             ) from error
+        return settled(answer) if unsettled else answer
 
     def connect(self, *, ask_breaker: bool = True) -> Connection:
         """A new connection to a database whose schema fits; the caller closes it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
@@ -45,6 +45,8 @@ class Ledger:
         self._database = database
         self._wrote = wrote
         self._who = {"request_id": request_id, "claimed_by": claimed_by}
+        #: User and key of what a look of this run did not find.
+        self._absent: set[tuple[str, str | None]] = set()
 
     def balances(self, users: Sequence[str], at: datetime | None = None) -> dict[str, Balance]:
         """Balances by user id, in one query, now or `at` an earlier moment; unknown users are missing."""
@@ -100,7 +102,10 @@ class Ledger:
             return receipt
 
         with waits.telling():
-            return self._database.run(operation, undone)
+            receipt = self._database.run(operation, undone)
+        if receipt.outcome == "applied":
+            self._absent.add((receipt.user_id, receipt.idempotency_key))
+        return receipt
 
     def _write(self, operation: str, statement: bytes, values: dict[str, Any]) -> Receipt:
         """One statement, one transaction. Its key makes it safe to send again after a lost answer."""
@@ -112,9 +117,18 @@ class Ledger:
 
         try:
             with waits.telling():
-                return self._database.write(operation, post, key=values["key"])
+                return self._database.write(operation, post, key=values["key"], settled=self._own)
         finally:
             self._wrote(values["user_id"])
+
+    def _own(self, receipt: Receipt) -> Receipt:
+        """The receipt of a write whose answer was lost: this run's own entry is no replay.
+
+        Its request id alone would not tell, because somebody may give two runs the same one.
+        """
+        own = receipt.replayed and receipt.request_id == self._who["request_id"]
+        absent = (receipt.user_id, receipt.idempotency_key) in self._absent
+        return replace(receipt, outcome="applied") if own and absent else receipt
 
     def _post(self, connection: Connection, statement: bytes, values: dict[str, Any]) -> Receipt:
         with connection.cursor(row_factory=class_row(Receipt)) as cursor:
