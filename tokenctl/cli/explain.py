@@ -8,6 +8,7 @@ import typer
 
 from tokenctl.cli import options
 from tokenctl.cli.command import command
+from tokenctl.wording import counted
 
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
@@ -40,11 +41,7 @@ def _explain(run: Run, user: options.User, as_of: options.AsOf = None) -> None:
     if found.past:
         run.output.say(f"as of {moment(found.as_of)}; holds as far as their rows tell", mark=" ")
     what = "the last entry of then" if found.past else f"read {moment(found.as_of)}; the account"
-    run.output.say(f"{what} agrees with {_entries(found.entries)}", mark="✓")
-
-
-def _entries(count: int) -> str:
-    return "its one entry" if count == 1 else f"its {count:,} entries"
+    run.output.say(f"{what} agrees with its {counted(found.entries, 'entry', 'entries')}", mark="✓")
 
 
 def register(app: typer.Typer) -> None:

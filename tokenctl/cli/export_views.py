@@ -17,6 +17,7 @@ from urllib.parse import quote
 from tokenctl.cli.entry_views import PostedData, posted_data
 from tokenctl.output import Cell, Column, Count, Listing, Meta, Schema
 from tokenctl.output.text import clean, rfc3339
+from tokenctl.wording import counted
 
 if TYPE_CHECKING:
     from tokenctl.models import Entry
@@ -100,9 +101,9 @@ def _cells(entry: Entry) -> tuple[Cell, ...]:
 
 def told(books: Books, output: str | None) -> str:
     """One line about all of it."""
-    entries = f"{books.entries:,} {'entry' if books.entries == 1 else 'entries'}"
-    users = f"{books.users:,} {'user' if books.users == 1 else 'users'}"
-    return f"{entries} of {users}, {books.tokens:,} tokens" + (f", in {output}" if output else "")
+    entries = counted(books.entries, "entry", "entries")
+    users, tokens = counted(books.users, "user"), counted(books.tokens, "token")
+    return f"{entries} of {users}, {tokens}" + (f", in {output}" if output else "")
 
 
 def journal(books: Books, ledger_name: str) -> Iterator[str]:

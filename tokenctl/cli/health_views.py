@@ -9,7 +9,8 @@ from tokenctl import errors
 from tokenctl.output import Cell, Column, Schema, Table, TypedDict, View
 from tokenctl.output.text import clean
 from tokenctl.services.health_report import Check, Gauge, HealthReport, Range
-from tokenctl.services.health_rules import counted, size
+from tokenctl.services.health_rules import size
+from tokenctl.wording import counted, fitting
 
 _FAILURES = {
     "warning": errors.NeedsAttention,
@@ -69,7 +70,7 @@ def failure(found: HealthReport) -> errors.TokenctlError | None:
     if found.state == "ok":
         return None
     troubled = found.troubled
-    need = "needs" if len(troubled) == 1 else "need"
+    need = fitting(len(troubled), "needs", "need")
     names = ", ".join(check.name for check in troubled)
     among = f"{len(troubled)} of {counted(len(found.checks), 'check')}"
     detail = f"{found.state.upper()}: {among} {need} attention ({names})"

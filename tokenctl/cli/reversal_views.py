@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tokenctl.output import Cell, Column, Count, Schema, Table, Tokens, TypedDict, View
 from tokenctl.services import reversal_sets
+from tokenctl.wording import counted
 
 if TYPE_CHECKING:
     from tokenctl.models import Batch
@@ -166,7 +167,7 @@ def left_out(work: Undoing) -> list[tuple[str, list[str]]]:
         )
         lines.append((what, reversal_sets.named(work.shortages)))
     if work.overflows:
-        users = "1 user" if len(work.overflows) == 1 else f"{len(work.overflows):,} users"
+        users = counted(len(work.overflows), "user")
         what = f"left out: {work.overflowing:,} entries of {users}, whose balance would pass {reversal_sets.MOST}"
         lines.append((what, reversal_sets.named_overflows(work.overflows)))
     return lines

@@ -9,6 +9,7 @@ from tokenctl.cli.entry_views import EntryData, entry_data
 from tokenctl.output import Cell, Column, Listing, Schema, Table, Tokens, TypedDict, View
 from tokenctl.output.documents import Document
 from tokenctl.output.text import moment
+from tokenctl.wording import counted
 
 if TYPE_CHECKING:
     from tokenctl.models import Entry
@@ -114,7 +115,7 @@ def document(month: Month, ledger_name: str, request_id: str) -> Document:
             ("Taken", f"{month.taken:+,}" if month.taken else "0"),
             (end, month.closing),
         ),
-        caption="No entries" if not count else f"{count:,} {'entry' if count == 1 else 'entries'}",
+        caption="No entries" if not count else counted(count, "entry", "entries"),
         columns=_DOCUMENT,
         first=(f"{month.since:%Y-%m-%d}", None, "Opening balance", None, None, month.opening),
         rows=[

@@ -9,6 +9,7 @@ import typer
 from tokenctl.cli import options
 from tokenctl.cli.command import command
 from tokenctl.errors import LedgerBroken, UsageError
+from tokenctl.wording import counted
 
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
@@ -87,16 +88,16 @@ def _talk(run: Run, report: Report) -> None:
     seal = report.seal
     if report.sealed and seal is not None:
         run.output.committed = f"seal {seal.seal_no}, head {seal.head}"
-    looked = f"{_many(report.entries, 'entry', 'entries')} of {_many(report.users, 'user')}"
+    looked = f"{counted(report.entries, 'entry', 'entries')} of {counted(report.users, 'user')}"
     if report.asked.scope.since_last:
         looked += f" with entries since seal {seal.seal_no - report.sealed}" if seal else ", all: there is no seal yet"
-    hashed = f", {_many(report.seals_checked, 'seal')} made anew" if report.seals_checked else ""
-    run.output.say(f"{looked}{hashed}: {_counted(report.total)}", mark="▸" if report.total else "✓")
+    hashed = f", {counted(report.seals_checked, 'seal')} made anew" if report.seals_checked else ""
+    run.output.say(f"{looked}{hashed}: {_findings(report.total)}", mark="▸" if report.total else "✓")
     if report.asked.seal and not report.total:
         if seal is None:
             run.output.say("there is nothing to seal yet", mark=" ")
         elif report.sealed:
-            what = f"{_many(seal.entries, 'entry', 'entries')} of {_many(seal.users, 'user')}"
+            what = f"{counted(seal.entries, 'entry', 'entries')} of {counted(seal.users, 'user')}"
             run.output.say(f"sealed {what} as seal {seal.seal_no}", mark="✓")
         else:
             run.output.say(f"nothing is new since seal {seal.seal_no}; its head stands", mark=" ")
@@ -113,15 +114,11 @@ def _end(report: Report) -> None:
     ]
     shown = f"; the first {len(report.flaws)} are shown" if report.total > len(report.flaws) else ""
     sealed = "; nothing was sealed" if report.asked.seal else ""
-    raise LedgerBroken(f"{_counted(report.total)}{shown}{sealed}", hint="\n".join(lines), findings=report.total)
+    raise LedgerBroken(f"{_findings(report.total)}{shown}{sealed}", hint="\n".join(lines), findings=report.total)
 
 
-def _counted(findings: int) -> str:
-    return _many(findings, "finding") if findings else "no finding"
-
-
-def _many(number: int, one: str, more: str = "") -> str:
-    return f"{number:,} {one if number == 1 else more or one + 's'}"
+def _findings(number: int) -> str:
+    return counted(number, "finding") if number else "no finding"
 
 
 def register(app: typer.Typer) -> None:

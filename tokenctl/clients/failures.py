@@ -17,6 +17,7 @@ from tokenctl.errors import (
     TokenctlError,
 )
 from tokenctl.telemetry.redaction import filtered
+from tokenctl.wording import counted
 
 _AGAIN = "nothing was kept; try again later"
 
@@ -41,6 +42,7 @@ def told(ended: Ended) -> str:
 def failure(ended: Ended, verdict: Verdict, key: Key, *, model: str, calls: int) -> TokenctlError:
     """The error that a command ends with after `calls` calls, of which the last ended like this."""
     said = told(ended) + (f": {filtered(ended.message)}" if ended.kind is Kind.REFUSED and ended.message else "")
+    tries = counted(calls, "call")
     known: dict[str, Any] = {"gemini": verdict.label, "calls": calls, "key": key.id, "model": model}
     match verdict.label:
         case "blocked":
@@ -63,10 +65,6 @@ def failure(ended: Ended, verdict: Verdict, key: Key, *, model: str, calls: int)
             known["retry_after_s"] = round(verdict.cooldown_s or 0.0, 3)
             return RateLimited(f"the quota of the project {key.project} is used up ({said})", **known)
         case "ambiguous":
-            return TimedOut(f"Gemini gave {told(ended)} in {_counted(calls)}", hint=_AGAIN, **known)
+            return TimedOut(f"Gemini gave {told(ended)} in {tries}", hint=_AGAIN, **known)
         case _:
-            return GeminiUnavailable(f"Gemini did not answer in {_counted(calls)} ({said})", hint=_AGAIN, **known)
-
-
-def _counted(calls: int) -> str:
-    return "1 call" if calls == 1 else f"{calls} calls"
+            return GeminiUnavailable(f"Gemini did not answer in {tries} ({said})", hint=_AGAIN, **known)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tokenctl.services.health_report import Check, Gauge, Range
-from tokenctl.services.health_rules import Problem, counted, judged, size
+from tokenctl.services.health_rules import Problem, judged, size
+from tokenctl.wording import counted
 
 _FREE_WARN_BYTES, _FREE_CRIT_BYTES = 100_000_000, 10_000_000
 _OTHERS, _OTHERS_WRITE = 0o077, 0o022

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenctl.errors import SchemaMismatch
 from tokenctl.services.health_report import STATES, Check, Gauge, Limits, Range
+from tokenctl.wording import counted
 
 if TYPE_CHECKING:
     from tokenctl.resilience.breaker import BreakerState
@@ -309,11 +310,6 @@ def size(size_bytes: float) -> str:
         if size_bytes >= scale:
             return f"{size_bytes / scale:.2g} {unit}" if size_bytes < 10 * scale else f"{size_bytes / scale:.0f} {unit}"
     return f"{size_bytes / 1000:.0f} kB"
-
-
-def counted(number: int, noun: str) -> str:
-    """The number with its noun: 1 file, 2 files."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _writes(found: Server) -> list[Problem]:

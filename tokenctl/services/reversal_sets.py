@@ -27,6 +27,7 @@ from tokenctl.errors import (
 from tokenctl.models import Batch, Plan, Selection
 from tokenctl.settings import Limits
 from tokenctl.storage.imports import BatchStore, KindTotal, Overflow, Shortage
+from tokenctl.wording import counted, fitting
 
 #: Users that a message names; JSON names up to NAMED.
 SHOWN = 20
@@ -36,6 +37,7 @@ MOST = "9,007,199,254,740,991 tokens"
 TOO_LARGE = f"the balance would pass {MOST}"
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+_WAS = ("entry was", "entries were")
 
 
 @dataclass(frozen=True)
@@ -151,8 +153,8 @@ class Undoing:
         """The error to end with when entries were left out."""
         if done.refused:
             lacking = done.refused - self.too_large
-            why = [f"{_entries(lacking)} not reversed: the tokens are spent or held"] if lacking else []
-            why += [f"{_entries(self.too_large)} not reversed: {TOO_LARGE}"] if self.too_large else []
+            why = [f"{counted(lacking, *_WAS)} not reversed: the tokens are spent or held"] if lacking else []
+            why += [f"{counted(self.too_large, *_WAS)} not reversed: {TOO_LARGE}"] if self.too_large else []
             when = "when they are there" if lacking else "when there is room"
             return Refused(
                 "; ".join(why),
@@ -163,7 +165,7 @@ class Undoing:
             )
         if done.conflicting:
             return Refused(
-                f"{_entries(done.conflicting)} not reversed: another entry has their key, reverse:SEQ",
+                f"{counted(done.conflicting, *_WAS)} not reversed: another entry has their key, reverse:SEQ",
                 hint="reverse them one by one with --idempotency-key",
             )
         return None
@@ -225,9 +227,9 @@ class Undoing:
     def _refusal(self, *, nothing_left: bool) -> Refused:
         """The error that names who stands in the way: has spent or holds the tokens, or would have too many."""
         missing = sum(item.missing for item in self.shortages)
-        lack = "lacks" if len(self.shortages) == 1 else "lack"
-        why = [f"{_users(self.shortages)} {lack} {missing:,} tokens"] if self.shortages else []
-        why += [f"the balance of {_users(self.overflows)} would pass {MOST}"] if self.overflows else []
+        lack = fitting(len(self.shortages), "lacks", "lack")
+        why = [f"{counted(len(self.shortages), 'user')} {lack} {missing:,} tokens"] if self.shortages else []
+        why += [f"the balance of {counted(len(self.overflows), 'user')} would pass {MOST}"] if self.overflows else []
         way = "" if nothing_left else "; --partial reverses what can be"
         before = [batch for batch in self.earlier if batch.applied]
         what = f"the rest of {self.name}" if before else self.name
@@ -355,11 +357,3 @@ def _utc(when: datetime | None) -> str | None:
 def _first(lines: list[str], count: int) -> list[str]:
     rest = count - len(lines)
     return [*lines, f"and {rest:,} more users"] if rest > 0 else lines
-
-
-def _users(items: Sequence[object]) -> str:
-    return "1 user" if len(items) == 1 else f"{len(items):,} users"
-
-
-def _entries(count: int) -> str:
-    return "1 entry was" if count == 1 else f"{count:,} entries were"

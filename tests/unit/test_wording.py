@@ -1,0 +1,20 @@
+"""A number and its noun."""
+
+import pytest
+
+from tokenctl.wording import counted, fitting
+
+
+@pytest.mark.parametrize(
+    ("number", "told"), [(0, "0 rows"), (1, "1 row"), (-1, "-1 row"), (2, "2 rows"), (2000, "2,000 rows")]
+)
+def test_a_noun_follows_its_number(number: int, told: str) -> None:
+    assert counted(number, "row") == told
+
+
+def test_a_plural_that_is_no_s_is_told() -> None:
+    assert [counted(number, "entry", "entries") for number in (0, 1, 12)] == ["0 entries", "1 entry", "12 entries"]
+
+
+def test_a_verb_follows_a_number_that_stands_elsewhere() -> None:
+    assert [fitting(number, "is", "are") for number in (0, 1, 2)] == ["are", "is", "are"]
