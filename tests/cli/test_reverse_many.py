@@ -220,7 +220,7 @@ def test_a_name_that_did_nothing_is_told(misuse: Cli) -> None:
     for name, since in (("alic", "2026-01-01"), ("alice", "2099-01-01"), ("u1", "2026-01-01")):
         got = misuse("reverse", "--operator", name, "--since", since, *DONE, "--json")
         assert (got.code, got.problem["type"]) == (1, "urn:tokenctl:problem:not-found")
-        assert f"no entry is what {name} did since {since} 00:00 UTC" in got.problem["detail"]
+        assert f"no entry was made by {name} since {since} 00:00 UTC" in got.problem["detail"]
     assert misuse.db.rows("SELECT count(*) FROM tokenctl.import_batches") == [(0,)]
 
 

@@ -127,7 +127,7 @@ def _confirm(run: Run, work: Import, *, yes: bool) -> None:
     total = work.unconfirmed_total()
     if total is not None:
         limit = run.settings.limits.batch_total
-        run.output.require_number("--expect-total", total, limit, what="tokens in one import")
+        run.output.require_number("--expect-total", total, limit, what="in one import")
         run.output.confirm_number("total", total)
     elif not yes:
         run.output.confirm(f"Import {plan.fresh:,} rows?")

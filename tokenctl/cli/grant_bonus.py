@@ -49,9 +49,7 @@ def _grant_bonus(
     confirmed = yes or confirm_amount is not None
     if not dry_run:
         if must_type:
-            run.output.require_number(
-                "--confirm-amount", amount, run.settings.limits.grant, what="tokens for one grant"
-            )
+            run.output.require_number("--confirm-amount", amount, run.settings.limits.grant, what="for one grant")
         run.output.require_answer("--yes", given=confirmed)
     run.banner()
     with grants.counted(run.runtime.metrics, grant, run.settings, dry_run=dry_run) as claimed:

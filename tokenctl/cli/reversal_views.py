@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tokenctl.output import Cell, Column, Count, Schema, Table, Tokens, TypedDict, View
 from tokenctl.services import reversal_sets
-from tokenctl.wording import counted
+from tokenctl.wording import counted, fitting
 
 if TYPE_CHECKING:
     from tokenctl.models import Batch
@@ -152,9 +152,10 @@ def sentence(work: Undoing) -> str:
     whole = sum(kind.entries for kind in work.kinds)
     count = f"{whole - work.left_out:,} of {whole:,}" if work.left_out else f"{whole:,}"
     file = f" ({work.original.file_name})" if work.original is not None and work.original.file_name else ""
-    tokens = [f"{work.taken:,} tokens are taken back"] if work.taken or not work.given else []
-    tokens += [f"{work.given:,} tokens are given back"] if work.given else []
-    return f"{work.name}{file}: {count} entries of {work.plan.users:,} users, {' and '.join(tokens)}"
+    entries = f"{count} {fitting(whole, 'entry', 'entries')}"
+    tokens = [f"{counted(work.taken, 'token is', 'tokens are')} taken back"] if work.taken or not work.given else []
+    tokens += [f"{counted(work.given, 'token is', 'tokens are')} given back"] if work.given else []
+    return f"{work.name}{file}: {entries} of {counted(work.plan.users, 'user')}, {' and '.join(tokens)}"
 
 
 def left_out(work: Undoing) -> list[tuple[str, list[str]]]:
@@ -162,12 +163,13 @@ def left_out(work: Undoing) -> list[tuple[str, list[str]]]:
     lines = []
     if work.shortages:
         entries, tokens = work.lacking
-        what = (
-            f"left out: {entries:,} entries of {len(work.shortages):,} users, {tokens:,} tokens that are spent or held"
-        )
-        lines.append((what, reversal_sets.named(work.shortages)))
+        what = f"{_entries_of(entries, len(work.shortages))}, {counted(tokens, 'token that is', 'tokens that are')}"
+        lines.append((f"left out: {what} spent or held", reversal_sets.named(work.shortages)))
     if work.overflows:
-        users = counted(len(work.overflows), "user")
-        what = f"left out: {work.overflowing:,} entries of {users}, whose balance would pass {reversal_sets.MOST}"
-        lines.append((what, reversal_sets.named_overflows(work.overflows)))
+        what = f"{_entries_of(work.overflowing, len(work.overflows))}, whose balance would pass {reversal_sets.MOST}"
+        lines.append((f"left out: {what}", reversal_sets.named_overflows(work.overflows)))
     return lines
+
+
+def _entries_of(entries: int, users: int) -> str:
+    return f"{counted(entries, 'entry', 'entries')} of {counted(users, 'user')}"

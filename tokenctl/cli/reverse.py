@@ -11,6 +11,7 @@ import typer
 from tokenctl.cli import options
 from tokenctl.cli.command import command
 from tokenctl.errors import UsageError
+from tokenctl.wording import counted, fitting
 
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
@@ -141,7 +142,7 @@ def _one(run: Run, reversal: Reversal, *, dry_run: bool, yes: bool, confirm_amou
     if not receipt.replayed and not dry_run:
         run.output.say(_change(receipt), mark=" ")
         if must_type:
-            run.output.require_number("--confirm-amount", amount, limit, what="tokens for one reversal")
+            run.output.require_number("--confirm-amount", amount, limit, what="for one reversal")
             run.output.confirm_number("amount", amount)
         elif not confirmed:
             run.output.confirm(f"Reverse {reversal.user_id}:{reversal.seq}?")
@@ -155,7 +156,8 @@ def _one(run: Run, reversal: Reversal, *, dry_run: bool, yes: bool, confirm_amou
     else:
         run.output.say(f"dry run, nothing was written: {_change(receipt)}")
     if not dry_run:  # now, or by the run that this one repeats
-        run.output.committed = f"{receipt.name}, {receipt.amount:+,} tokens, reverses {reversal.user_id}:{reversal.seq}"
+        moved = f"{receipt.amount:+,} {fitting(amount, 'token')}"
+        run.output.committed = f"{receipt.name}, {moved}, reverses {reversal.user_id}:{reversal.seq}"
     run.show(views.receipt(views.REVERSAL, receipt, dry_run=dry_run))
 
 
@@ -191,9 +193,10 @@ def _many(
         run.output.unfinished = f"the reversal of {work.name} is half done, and the same command finishes it"
         done = work.apply(progress=run.output.progress)
         run.output.unfinished = None
-        run.output.committed = f"batch {done.batch_id} reverses {work.name}, {done.applied:,} entries"
+        entries = counted(done.applied or 0, "entry", "entries")
+        run.output.committed = f"batch {done.batch_id} reverses {work.name}, {entries}"
         took = f"{work.seconds:.1f} s ({(done.applied or 0) / max(work.seconds, 0.001):,.0f} entries/s)"
-        run.output.say(f"reversed {work.name}: {done.applied:,} entries in {took}", mark="✓")
+        run.output.say(f"reversed {work.name}: {entries} in {took}", mark="✓")
         run.output.say(f"batch {done.batch_id}   undo: {reversal_views.undo(done)}", mark=" ")
         run.show(reversal_views.receipt(work, done))
         if (left := work.incomplete(done)) is not None:
@@ -207,7 +210,8 @@ def _planned(run: Run, work: Undoing) -> None:
     _left_out(run, work)
     limit = run.settings.limits.batch_total
     if work.unconfirmed_total() is not None:
-        run.output.say(f"above the limit of {limit:,} tokens: it will need --expect-total {work.total}", mark=" ")
+        above = f"above the limit of {counted(limit, 'token')}"
+        run.output.say(f"{above}: it will need --expect-total {work.total}", mark=" ")
     run.show(reversal_views.plan(work))
 
 
@@ -217,11 +221,12 @@ def _confirm(run: Run, work: Undoing, *, yes: bool) -> None:
     run.output.say(reversal_views.sentence(work), mark=" ")
     _left_out(run, work)
     if work.resumes:
-        run.output.say(f"an earlier run was cut off after {work.plan.own:,} entries; this one finishes it", mark=" ")
+        done = counted(work.plan.own, "entry", "entries")
+        run.output.say(f"an earlier run was cut off after {done}; this one finishes it", mark=" ")
     total = work.unconfirmed_total()
     if total is not None:
         limit = run.settings.limits.batch_total
-        run.output.require_number("--expect-total", total, limit, what="tokens in one reversal")
+        run.output.require_number("--expect-total", total, limit, what="in one reversal")
         run.output.confirm_number("total", total)
     elif not yes:
         run.output.confirm(f"Reverse {work.name}?")

@@ -21,6 +21,7 @@ from tokenctl.errors import (
 )
 from tokenctl.output import text
 from tokenctl.output.views import Bars, Listing, Table, View, for_programs, json_ready
+from tokenctl.wording import counted
 
 if TYPE_CHECKING:
     from tokenctl.settings import Settings
@@ -171,8 +172,8 @@ class Output:
             raise ConfirmationMissing(f"{flag} is required when nobody can answer a question", hint=f"add {flag}")
 
     def require_number(self, flag: str, number: int, limit: int, *, what: str) -> None:
-        """Say that a limit is passed; raises LimitNotConfirmed when nobody can type the number."""
-        line = f"{number:,} is above the limit of {limit:,} {what}"
+        """Say that a limit of tokens is passed; raises LimitNotConfirmed when nobody can type the number."""
+        line = f"{number:,} is above the limit of {counted(limit, 'token')} {what}"
         if not self._can_ask:
             raise LimitNotConfirmed(f"{line}; nothing was changed", hint=f"to confirm add {flag} {number}")
         self.warn(f"  {line}")

@@ -176,8 +176,7 @@ class Undoing:
         chosen = self.asked.chosen
         if chosen.batch is not None:
             return f"batch {chosen.batch}"
-        until = f" until {chosen.until:%Y-%m-%d %H:%M} UTC" if chosen.until is not None else ""
-        return f"what {chosen.operator} did since {chosen.since:%Y-%m-%d %H:%M} UTC{until}"
+        return f"what {chosen.operator} did {_span(chosen)}"
 
     def __enter__(self) -> Self:
         """Nothing is opened yet."""
@@ -228,12 +227,13 @@ class Undoing:
         """The error that names who stands in the way: has spent or holds the tokens, or would have too many."""
         missing = sum(item.missing for item in self.shortages)
         lack = fitting(len(self.shortages), "lacks", "lack")
-        why = [f"{counted(len(self.shortages), 'user')} {lack} {missing:,} tokens"] if self.shortages else []
+        why = [f"{counted(len(self.shortages), 'user')} {lack} {counted(missing, 'token')}"] if self.shortages else []
         why += [f"the balance of {counted(len(self.overflows), 'user')} would pass {MOST}"] if self.overflows else []
         way = "" if nothing_left else "; --partial reverses what can be"
         before = [batch for batch in self.earlier if batch.applied]
         what = f"the rest of {self.name}" if before else self.name
-        done = f"; batch {before[-1].batch_id} reversed {before[-1].applied:,} entries" if before else ""
+        entries = counted(before[-1].applied or 0, "entry", "entries") if before else ""
+        done = f"; batch {before[-1].batch_id} reversed {entries}" if before else ""
         spent = "; the tokens are spent or held" if self.shortages else ""
         detail = "\n".join(
             [f"{what} cannot be reversed: {', '.join(why)}", *named(self.shortages), *named_overflows(self.overflows)]
@@ -253,7 +253,7 @@ class Undoing:
         """Why nothing was staged."""
         if not found and self.asked.chosen.operator is not None:
             return NotFound(
-                f"no entry is {self.name}",
+                f"no entry was made by {self.asked.chosen.operator} {_span(self.asked.chosen)}",
                 hint="an operator is a database role, a user name or user@host, as tokenctl history shows them",
             )
         if (again := self._given_back()) is not None:
@@ -284,7 +284,7 @@ class Undoing:
         expected = self.asked.expect_total
         if expected is not None and expected != total:
             raise LimitNotConfirmed(
-                f"the reversal of {self.name} {verb} {total:,} tokens, --expect-total says {expected:,};"
+                f"the reversal of {self.name} {verb} {counted(total, 'token')}, --expect-total says {expected:,};"
                 " nothing was changed",
                 hint="look at it with --dry-run",
                 tokens=total,
@@ -350,10 +350,15 @@ def _batch_id(chosen: Selection, number: int) -> str:
     return hashlib.sha256(what.encode()).hexdigest()[:12]
 
 
+def _span(chosen: Selection) -> str:
+    until = f" until {chosen.until:%Y-%m-%d %H:%M} UTC" if chosen.until is not None else ""
+    return f"since {chosen.since:%Y-%m-%d %H:%M} UTC{until}"
+
+
 def _utc(when: datetime | None) -> str | None:
     return None if when is None else when.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _first(lines: list[str], count: int) -> list[str]:
     rest = count - len(lines)
-    return [*lines, f"and {rest:,} more users"] if rest > 0 else lines
+    return [*lines, f"and {counted(rest, 'more user')}"] if rest > 0 else lines

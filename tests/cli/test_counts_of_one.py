@@ -1,0 +1,48 @@
+"""A count of one is told as one, wherever numbers stand in sentences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.cli.running import Cli
+from tests.pg import hold
+
+HEADER = "user_id,amount,reason,idempotency_key\n"
+DONE = ("--reason", "mistake", "--yes")
+
+
+def batch_of(cli: Cli, *rows: str) -> str:
+    """The id of a batch of these rows."""
+    cli.login("batch1")
+    Path("grants.csv").write_text(HEADER + "".join(f"{row}\n" for row in rows), encoding="utf-8")
+    return str(cli("batch-import", "grants.csv", "--yes", "--json").json["data"]["batch_id"])
+
+
+def test_a_reversal_of_one_entry(cli: Cli) -> None:
+    batch = batch_of(cli, "u1,1,x,a")
+    planned = cli("reverse", "--batch", batch, "--reason", "mistake", "--dry-run")
+    assert f"batch {batch} (grants.csv): 1 entry of 1 user, 1 token is taken back" in planned.err
+    assert f"reversed batch {batch}: 1 entry in " in cli("reverse", "--batch", batch, *DONE).err
+    undo = cli("batches", "--json").json["data"][0]["batch_id"]
+    back = cli("reverse", "--batch", undo, "--reason", "mistake", "--dry-run")
+    assert f"batch {undo}: 1 entry of 1 user, 1 token is given back" in back.err
+
+
+def test_one_entry_that_cannot_be_reversed(cli: Cli) -> None:
+    batch = batch_of(cli, "u1,1,x,a", "u2,1,x,b")
+    hold(cli.db, "u1", 1)
+    refused = cli("reverse", "--batch", batch, *DONE)
+    assert f"batch {batch} cannot be reversed: 1 user lacks 1 token\n" in refused.err
+    partly = cli("reverse", "--batch", batch, *DONE, "--partial")
+    assert f"batch {batch} (grants.csv): 1 of 2 entries of 2 users, 1 token is taken back" in partly.err
+    assert "left out: 1 entry of 1 user, 1 token that is spent or held" in partly.err
+    assert "1 entry was not reversed: the tokens are spent or held" in partly.err
+    rest = cli("reverse", "--batch", batch, *DONE)
+    assert " reversed 1 entry\n" in rest.err
+
+
+def test_a_limit_of_one_token(cli: Cli) -> None:
+    cli.grant(amount=2)
+    Path("limits.toml").write_text("[limits]\ngrant = 1\n", encoding="utf-8")
+    got = cli("reverse", "u1:1", *DONE, "--config", "limits.toml")
+    assert "2 is above the limit of 1 token for one reversal; nothing was changed" in got.err
