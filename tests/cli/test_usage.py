@@ -100,6 +100,12 @@ def test_a_typing_error_gets_a_suggestion_and_is_never_run(
     refused(offline(*argv), word)
 
 
+def test_a_missing_choice_is_told_in_one_line(offline: CommandLine) -> None:
+    first, hint = offline("completion").err.splitlines()
+    assert first == "tokenctl: missing argument 'SHELL': one of bash, zsh, fish"
+    assert hint.strip() == "tokenctl completion --help"
+
+
 @pytest.mark.parametrize(
     "argv",
     [

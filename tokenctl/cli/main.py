@@ -77,6 +77,8 @@ def _fail(argv: Sequence[str], state: State, error: TokenctlError) -> int:
 def _usage(error: typer.TyperException) -> UsageError:
     """Typer's usage errors in our words: the option first, then what is wrong with it."""
     message = re.sub(r"^Invalid value for '?([^']+?)'?: (Value error, )?", r"\1: ", error.format_message())
+    message, _, choices = message.partition(". Choose from:")  # with a tab and a line for each
+    message += f": one of {' '.join(choices.split())}" if choices else ""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "tokenctl"
     if message[1:2].islower():  # a sentence; names such as USER stay as they are
