@@ -193,6 +193,16 @@ def test_reject_file_goes_where_it_is_asked_to_and_overwrites_nothing(cli: Cli) 
     assert sorted(path.name for path in Path().iterdir() if path.is_file()) == ["grants.csv", "mine.csv", "rejects.csv"]
 
 
+@pytest.mark.parametrize("flag", ["--yes", "--dry-run"])
+def test_bad_rows_are_named_in_the_order_of_the_file_whoever_found_them(cli: Cli, flag: str) -> None:
+    write("u1,5,outage,k1")
+    assert cli("batch-import", "grants.csv", "--yes").code == 0
+    write("u1,6,outage,k1", "u2,x,outage,k2", "u3,1,outage,k3", "u1,7,outage,k1", "u4,y,outage,k4")
+    got = cli("batch-import", "grants.csv", flag, "--partial")
+    told = [line.split(":")[1] for line in got.err.splitlines() if line.startswith("grants.csv:")]
+    assert (got.code, told) == (65, ["2", "3", "5", "6"])
+
+
 def test_stdin_with_partial_needs_a_reject_file(cli: Cli) -> None:
     content = f"{HEADER}\nu1,5,x,k1\nu2,oops,x,k2\n".encode()
     got = cli("batch-import", "-", "--yes", "--partial", stdin=content)

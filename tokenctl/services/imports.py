@@ -299,7 +299,7 @@ class Import:
             rejected=self.rejected,
             plan=self.plan if outcome == "planned" else None,
             batch=batch,
-            bad=tuple(self.bad),
+            bad=tuple(sorted(self.bad, key=lambda bad: bad.line)),
             reject_file=str(self._rejects.path) if self._rejects is not None and outcome != "planned" else None,
             seconds=monotonic() - self._started,
             by_reason=dict(self.tally.by_reason),
