@@ -183,6 +183,20 @@ def test_a_seal_is_printed_whole(books: Cli) -> None:
     assert got.err == "✓ 23 entries of 8 users: no finding\n✓ sealed 3 entries of 3 users as seal 2\n"
 
 
+def test_a_head_is_printed_with_quiet_too(books: Cli) -> None:
+    books.login("admin1")
+    for again in (False, True):
+        got = books("verify", "--since-last", "--seal", "--quiet")
+        assert (got.code, got.err) == (0, ""), again
+        assert [(row[1],) for row in got.lines] == books.db.rows("SELECT head FROM tokenctl.seals"), again
+    later(books.db)
+    got = books("verify", "--since-last", "--seal", "--quiet")
+    assert (got.code, got.err, got.lines[0][0]) == (0, "", "2")
+    vandalize(books.db, "UPDATE @A SET balance = 1 WHERE user_id = 'u2'")
+    got = books("verify", "--seal", "--quiet")
+    assert (got.code, HEAD.search(got.text)) == (1, None)
+
+
 def test_sealing_twice_seals_once_and_answers_the_same_head(books: Cli) -> None:
     head = sealed(books)
     books.login("admin1")

@@ -60,7 +60,8 @@ def report(found: Report) -> View[VerifyData]:
     sealing = found.asked.seal and not found.total
     seal = found.seal
     head = (seal.head if seal else "") if sealing else str(found.total)
-    return View(VERIFY, _data(found), _seal_table(seal) if sealing else _findings(found), value=head)
+    table = _seal_table(seal) if sealing else _findings(found)
+    return View(VERIFY, _data(found), table, value=head, kept=sealing)
 
 
 def _data(found: Report) -> VerifyData:

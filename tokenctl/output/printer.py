@@ -82,11 +82,11 @@ class Output:
         return self.form in ("json", "jsonl")
 
     def result(self, view: View[Any]) -> None:
-        """Print a result in the chosen format; of a change nothing with --quiet, unless a format was asked for.
+        """Print a result in the chosen format; of a change nothing with --quiet, unless it is asked for.
 
         Raises OutputFailed when it cannot be written.
         """
-        if self.quiet and self.committed and not self._asked_for:
+        if self.quiet and self.committed and not (self._asked_for or view.kept):
             return
         if self.form in ("json", "jsonl"):
             self._write(self._json(view))

@@ -66,7 +66,7 @@ class View(Generic[T]):
     """What a command answers: JSON data of a declared shape, and a table of it.
 
     JSON Lines has the `lines` instead where there are any, each an object with its schema;
-    the last one ends with the meta.
+    the last one ends with the meta. What is `kept` by whoever asked for it is printed with --quiet too.
     """
 
     schema: Schema[T]
@@ -76,6 +76,7 @@ class View(Generic[T]):
     meta: Mapping[str, Any] = field(default_factory=dict)
     bars: Sequence[Bars] = ()
     lines: Sequence[tuple[Schema[Any], Mapping[str, Any]]] = ()
+    kept: bool = False
 
 
 @dataclass(frozen=True)
