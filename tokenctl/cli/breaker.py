@@ -60,6 +60,8 @@ def _reset(run: Run, name: Name = None, all_: All = False) -> None:
         raise UsageError(
             f"no breaker '{name}' has failures", hint=f"those that have: {known}" if known else "none has any"
         )
+    if done:
+        run.output.committed = f"reset: {', '.join(done)}"
     run.show(views.reset(done))
     if not done:
         run.output.say("no breaker had failures", mark="✓")

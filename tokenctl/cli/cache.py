@@ -52,7 +52,8 @@ def _clear(run: Run) -> None:
     from tokenctl.cli import cache_views as views
 
     cleared = _told(run.runtime.cache.clear)
-    run.output.say(f"{cleared:,} entries cleared", mark="✓")
+    run.output.committed = f"{cleared:,} entries cleared"
+    run.output.say(run.output.committed, mark="✓")
     run.show(views.cleared(cleared))
 
 

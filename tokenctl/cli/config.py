@@ -80,6 +80,7 @@ def _init(run: Run, file: File = None) -> None:
         return
     path = Path(file) if file is not None else run.settings.config_paths[0]
     configfile.write_example(path)
+    run.output.committed = f"{path} is written"
     run.output.say(f"{path} is written; every line of it is commented out", mark="✓")
     run.show(views.files([path]))
 

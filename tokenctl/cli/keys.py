@@ -55,7 +55,7 @@ def _test(
     It asks for the description of the configured model with each key. That says whether the key
     and the model are good, and nothing of quotas. A key that is accepted is used again; one that
     `keys disable` took out stays out. Ends with 1 when a key is not accepted, 69 when Gemini does
-    not answer.
+    not answer; with -q nothing else is told.
     """
     from tokenctl.cli import key_views as views
 
@@ -64,6 +64,7 @@ def _test(
     model, request_id = run.settings.gemini.model, runtime.operation.request_id
     ask = runtime.generator.test_key
     tests = [ask(key, model, deadline=runtime.deadline, request_id=request_id) for key in chosen]
+    run.output.committed = "what Gemini said of the keys is noted on this machine"
     run.show(views.tests(tests))
     silent = [test for test in tests if views.silent(test)]
     if silent:
@@ -79,7 +80,8 @@ def _disable(run: Run, key: KeyId) -> None:
     tokenctl keys disable main
     """
     run.runtime.keyring.disable(key)
-    run.output.say(f"{key} is disabled on this machine", mark="✓")
+    run.output.committed = f"{key} is disabled on this machine"
+    run.output.say(run.output.committed, mark="✓")
     _list(run)
 
 
@@ -90,7 +92,8 @@ def _enable(run: Run, key: KeyId) -> None:
     tokenctl keys enable main
     """
     run.runtime.keyring.enable(key, run.settings.gemini.model)
-    run.output.say(f"{key} can be used on this machine", mark="✓")
+    run.output.committed = f"{key} can be used on this machine"
+    run.output.say(run.output.committed, mark="✓")
     _list(run)
 
 

@@ -300,7 +300,7 @@ class Output:
         if self.committed:
             return OutputFailed(
                 f"committed: {self.committed}; only the receipt could not be written ({why})",
-                hint="do not run it again for the receipt's sake; the ledger has it",
+                hint="do not run it again for the receipt's sake; it is done",
             )
         return OutputFailed(f"the output could not be written ({why})", hint="nothing was changed")
 
