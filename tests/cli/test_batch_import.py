@@ -293,7 +293,7 @@ def test_progress_is_drawn_on_a_terminal_only(cli: Cli) -> None:
 def test_a_question_is_asked_and_answered(cli: Cli) -> None:
     write("u1,5,x,k1")
     with terminal("batch-import", "grants.csv") as asked:
-        assert "Import 1 rows?" in asked.wait_for("[y/N]")
+        assert "Import 1 row?" in asked.wait_for("[y/N]")
         asked.type("n\n")
         assert asked.end().code == 1
     assert untouched(cli)

@@ -315,9 +315,17 @@ def test_what_came_between_a_cut_run_and_the_one_that_finishes_it_is_told_and_th
     if reversed_:
         reverse(support, "u1", 1)
     got = cli("batch-import", "grants.csv", "--yes")
-    assert (got.code, f"grants.csv:2: idempotency_key: {why}\n" in got.err, "1 rows were left out" in got.err) == (
+    assert (got.code, f"grants.csv:2: idempotency_key: {why}\n" in got.err, "1 row was left out" in got.err) == (
         65, True, True,
     )  # fmt: skip
-    assert "mend them and import the file again: no row is posted twice" in got.err  # there is no file of these rows
+    assert "mend it and import the file again: no row is posted twice" in got.err  # there is no file of these rows
     assert [cli.balance(user) for user in ("u1", "u2")] == [0 if reversed_ else 6, 7]
     cli.db.check()
+
+
+def test_the_first_of_two_rows_of_one_key_is_not_sent_to_itself(cli: Cli) -> None:
+    write("u1,5,x,k1", "u1,7,x,k1")
+    got = cli("batch-import", "grants.csv", "--yes")
+    assert got.code == 65
+    assert "grants.csv:2: idempotency_key: stands again below with other content\n" in got.err
+    assert "grants.csv:3: idempotency_key: stands twice in the file with other content (first in line 2)\n" in got.err

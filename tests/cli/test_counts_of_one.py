@@ -46,3 +46,31 @@ def test_a_limit_of_one_token(cli: Cli) -> None:
     Path("limits.toml").write_text("[limits]\ngrant = 1\n", encoding="utf-8")
     got = cli("reverse", "u1:1", *DONE, "--config", "limits.toml")
     assert "2 is above the limit of 1 token for one reversal; nothing was changed" in got.err
+
+
+def test_an_import_of_one_row(cli: Cli) -> None:
+    cli.login("batch1")
+    Path("grants.csv").write_text(f"{HEADER}u1,1,x,a\n", encoding="utf-8")
+    for flag, has in (("--expect-rows", "1 row"), ("--expect-total", "1 token in its good rows")):
+        got = cli("batch-import", "grants.csv", flag, "2", "--dry-run")
+        assert f"grants.csv has {has}, {flag} says 2; nothing was changed" in got.err
+    done = cli("batch-import", "grants.csv", "--yes")
+    assert "1 row, 1 token for 1 user, who is new\n" in done.err
+    assert ": 1 row, 1 token granted in " in done.err
+    Path("more.csv").write_text(f"{HEADER}u1,1,x,b\nu2,0,x,c\n", encoding="utf-8")
+    refused = cli("batch-import", "more.csv", "--yes")
+    assert "1 of 2 rows is bad; nothing was imported\n" in refused.err
+    assert "mend it, or import the others with --partial, which writes the bad row to a file" in refused.err
+    partly = cli("batch-import", "more.csv", "--yes", "--partial")
+    assert "1 row, 1 token for 1 user, who is known\n" in partly.err
+    assert "1 row was left out; it is in more." in partly.err
+    assert "mend it and import that file" in partly.err
+
+
+def test_a_batch_that_was_reversed_but_for_one_entry(cli: Cli) -> None:
+    batch = batch_of(cli, "u1,1,x,a", "u2,1,x,b")
+    hold(cli.db, "u1", 1)
+    cli("reverse", "--batch", batch, *DONE, "--partial")
+    told = cli("batches", "show", batch, "--json").json["data"]["next"]
+    assert "reversed it but for 1 entry; tokenctl batches show " in told
+    assert told.endswith(" says why, and the same command takes it back when it can be")

@@ -10,6 +10,7 @@ import typer
 from tokenctl.cli import options
 from tokenctl.cli.command import command
 from tokenctl.errors import BadData, ConfirmationMissing
+from tokenctl.wording import counted, fitting
 
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
@@ -110,18 +111,18 @@ def _work(run: Run, file: str, wanted: ImportOptions, *, dry_run: bool, yes: boo
         run.output.unfinished = f"batch {work.batch_id} is half done, and the same command finishes it"
         report = work.apply(progress=run.output.progress)
         run.output.unfinished = None
-        run.output.committed = f"batch {report.batch_id}, {report.batch.applied if report.batch else 0:,} rows"
+        applied = report.batch.applied or 0 if report.batch else 0
+        run.output.committed = f"batch {report.batch_id}, {counted(applied, 'row')}"
         return report
 
 
 def _confirm(run: Run, work: Import, *, yes: bool) -> None:
     plan = work.plan
-    run.output.say(
-        f"{plan.fresh:,} rows, {plan.fresh_tokens:,} tokens for {plan.users:,} users, {plan.new_users:,} of them new",
-        mark=" ",
-    )
+    rows, tokens = counted(plan.fresh, "row"), counted(plan.fresh_tokens, "token")
+    new = f"{plan.new_users:,} of them new" if plan.users != 1 else "who is new" if plan.new_users else "who is known"
+    run.output.say(f"{rows}, {tokens} for {counted(plan.users, 'user')}, {new}", mark=" ")
     if plan.own:
-        run.output.say(f"an earlier run was cut off after {plan.own:,} rows; this one finishes it", mark=" ")
+        run.output.say(f"an earlier run was cut off after {counted(plan.own, 'row')}; this one finishes it", mark=" ")
     if plan.largest_user is not None and plan.largest_tokens is not None:
         run.output.say(f"most for one user: {plan.largest_tokens:,} for {plan.largest_user}", mark=" ")
     total = work.unconfirmed_total()
@@ -130,7 +131,7 @@ def _confirm(run: Run, work: Import, *, yes: bool) -> None:
         run.output.require_number("--expect-total", total, limit, what="in one import")
         run.output.confirm_number("total", total)
     elif not yes:
-        run.output.confirm(f"Import {plan.fresh:,} rows?")
+        run.output.confirm(f"Import {rows}?")
 
 
 def _talk(run: Run, report: ImportReport) -> None:
@@ -148,8 +149,8 @@ def _talk(run: Run, report: ImportReport) -> None:
         )
         return
     rate = (batch.applied or 0) / max(report.seconds, 0.001)
-    counted = f"{batch.applied:,} rows, {batch.applied_tokens:,} tokens granted"
-    run.output.say(f"batch {report.batch_id}: {counted} in {report.seconds:.1f} s ({rate:,.0f} rows/s)", mark="✓")
+    done = f"{counted(batch.applied or 0, 'row')}, {counted(batch.applied_tokens or 0, 'token')} granted"
+    run.output.say(f"batch {report.batch_id}: {done} in {report.seconds:.1f} s ({rate:,.0f} rows/s)", mark="✓")
     run.output.say(f"undo: tokenctl reverse --batch {report.batch_id} --reason mistake", mark=" ")
 
 
@@ -163,13 +164,14 @@ def _end(report: ImportReport) -> None:
             if batch is not None
             else []
         )
-        where = f"; they are in {report.reject_file}" if report.reject_file else ""
-        would = "would be" if batch is None else "were"
+        it, they = fitting(left, "it", "them"), fitting(left, "it is", "they are")
+        where = f"; {they} in {report.reject_file}" if report.reject_file else ""
+        would = "would be" if batch is None else fitting(left, "was", "were")
         raise BadData(
-            "\n".join([f"{left:,} rows {would} left out{where}", *named]),
-            hint="mend them and import that file"
+            "\n".join([f"{counted(left, 'row')} {would} left out{where}", *named]),
+            hint=f"mend {it} and import that file"
             if report.reject_file
-            else "mend them and import the file again: no row is posted twice",
+            else f"mend {it} and import the file again: no row is posted twice",
             rejected=left,
         )
 

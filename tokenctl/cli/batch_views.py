@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tokenctl.output import Cell, Column, Count, EntryName, Listing, Meta, Schema, Table, Tokens, TypedDict, View
 from tokenctl.output.text import moment
 from tokenctl.services.reversal_sets import TOO_LARGE
+from tokenctl.wording import counted, fitting
 
 if TYPE_CHECKING:
     from tokenctl.models import BatchStanding, Finding
@@ -180,11 +181,11 @@ def batch(report: BatchReport) -> View[BatchData]:
         "command": report.command,
         "undo": report.undo,
     }
-    progress = f" ({found.posted:,} of {found.staged:,} rows are in)" if found.state == "applying" else ""
+    posted = f"{found.posted:,} of {counted(found.staged, 'row')} {fitting(found.posted, 'is', 'are')} in"
     pairs: dict[str, Cell] = {
         "BATCH": found.batch_id,
         "KIND": found.kind,
-        "STATE": found.standing + progress,
+        "STATE": found.standing + (f" ({posted})" if found.state == "applying" else ""),
         "REVERSES": _reverses(found),
         "REVERSED BY": found.reversed_by,
         "FILE": found.file_name,

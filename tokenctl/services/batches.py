@@ -12,6 +12,7 @@ from tokenctl.grantfile.rejects import beside
 from tokenctl.models import BatchStanding, Finding, Selection
 from tokenctl.services import reversal_sets
 from tokenctl.storage.batches import Batches
+from tokenctl.wording import counted, fitting
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,9 @@ def show(batches: Batches, batch_id: str, *, ledger_name: str) -> BatchReport:
     undoing = batches.one(batch.reversed_by) if batch.reversed_by is not None else None
     if undoing is not None and undoing.refused:
         advice = (
-            f"batch {undoing.batch_id} reversed it but for {undoing.refused:,} entries; tokenctl batches show"
-            f" {undoing.batch_id} says why, and the same command takes them back when they can be"
+            f"batch {undoing.batch_id} reversed it but for {counted(undoing.refused, 'entry', 'entries')};"
+            f" tokenctl batches show {undoing.batch_id} says why, and the same command takes"
+            f" {fitting(undoing.refused, 'it back when it', 'them back when they')} can be"
         )
         command = again(undoing)
     undo = f"tokenctl reverse --batch {batch.last} --reason mistake" if batch.standing == "done" else None

@@ -27,6 +27,7 @@ from tokenctl.settings import Limits
 from tokenctl.storage.imports import BatchStore
 from tokenctl.telemetry import catalog
 from tokenctl.telemetry.metrics import Metrics
+from tokenctl.wording import counted, fitting
 
 if TYPE_CHECKING:
     from tokenctl.grantfile.rows import BadRow
@@ -206,13 +207,14 @@ class Import:
 
     def _expectations(self) -> None:
         tally, options = self.tally, self.options
-        for flag, wanted, found, what in (
-            ("--expect-rows", options.expect_rows, tally.rows, "rows"),
-            ("--expect-total", options.expect_total, tally.tokens, "tokens in its good rows"),
+        rows, tokens = counted(tally.rows, "row"), counted(tally.tokens, "token")
+        for flag, wanted, found, has in (
+            ("--expect-rows", options.expect_rows, tally.rows, rows),
+            ("--expect-total", options.expect_total, tally.tokens, f"{tokens} in its good rows"),
         ):
             if wanted is not None and wanted != found:
                 raise LimitNotConfirmed(
-                    f"{self.source.name} has {found:,} {what}, {flag} says {wanted:,}; nothing was changed",
+                    f"{self.source.name} has {has}, {flag} says {wanted:,}; nothing was changed",
                     hint="the file may have been cut or doubled on its way",
                     rows=tally.rows,
                     tokens=tally.tokens,
@@ -246,9 +248,11 @@ class Import:
         lines = [f"{self.source.name}:{bad.line}: {bad.column}: {bad.why}" for bad in self.bad[:SHOWN]]
         more = f", the first {len(lines)} problems are named" if self.rejected > len(lines) else ""
         nothing = "nothing more was imported" if self._resumes else "nothing was imported"
+        bad = f"{self.rejected:,} of {counted(self.tally.rows, 'row')} {fitting(self.rejected, 'is', 'are')} bad"
         return BadData(
-            "\n".join([f"{self.rejected:,} of {self.tally.rows:,} rows are bad; {nothing}{more}", *lines]),
-            hint="mend them, or import the others with --partial, which writes the bad rows to a file",
+            "\n".join([f"{bad}; {nothing}{more}", *lines]),
+            hint=f"mend {fitting(self.rejected, 'it', 'them')}, or import the others with --partial,"
+            f" which writes the bad {fitting(self.rejected, 'row')} to a file",
             rejected=self.rejected,
             rows=[{"line": b.line, "column": b.column, "why": b.why} for b in self.bad[:SHOWN]],
         )
@@ -333,11 +337,10 @@ def _as_bad_line(finding: Finding) -> BadLine:
         case "unknown_user":
             return BadLine(finding.line, "user_id", f"no user '{finding.user_id}' in the ledger")
         case "repeated":
-            return BadLine(
-                finding.line,
-                "idempotency_key",
-                f"stands twice in the file with other content (first in line {finding.other})",
-            )
+            why = f"stands twice in the file with other content (first in line {finding.other})"
+            if finding.other == str(finding.line):
+                why = "stands again below with other content"
+            return BadLine(finding.line, "idempotency_key", why)
         case "reversed":
             return BadLine(
                 finding.line,
