@@ -565,6 +565,7 @@ DECLARE
   lane     tokenctl.import_lanes;
   v_users  text;
   v_source text;
+  v_judge  boolean := false;
 BEGIN
   IF batch.state <> 'applying' THEN
     RAISE EXCEPTION 'batch % has not begun', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
@@ -586,13 +587,21 @@ BEGIN
   v_users := 'user_id >= ' || quote_literal(lane.from_user) || coalesce(' AND user_id < ' || quote_literal((
     SELECT min(l.from_user) FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.part = p_part AND l.from_user > lane.from_user)), '');
   v_source := format('(SELECT * FROM %s WHERE %s)', tokenctl.staging_part(p_batch, p_part), v_users);
-  BEGIN
-    lane.applied := tokenctl.post_set(p_part, v_source, format('SELECT user_id, tokens, n FROM %s WHERE part = %s AND %s ORDER BY user_id',
-      tokenctl.staging_sums(p_batch), p_part, v_users), v_users, lane.staged_users, batch.kind = 'reversal', p_batch, p_request_id, p_claimed_by);
-    lane.applied_tokens := lane.staged_tokens;
-  EXCEPTION WHEN unique_violation OR check_violation OR numeric_value_out_of_range THEN
+  IF batch.kind = 'reversal' THEN  -- what the plan left out stays out, also where nothing would refuse it by now
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s s WHERE left_out IS NOT NULL)', v_source) INTO v_judge;
+  END IF;
+  IF NOT v_judge THEN
+    BEGIN
+      lane.applied := tokenctl.post_set(p_part, v_source, format('SELECT user_id, tokens, n FROM %s WHERE part = %s AND %s ORDER BY user_id',
+        tokenctl.staging_sums(p_batch), p_part, v_users), v_users, lane.staged_users, batch.kind = 'reversal', p_batch, p_request_id, p_claimed_by);
+      lane.applied_tokens := lane.staged_tokens;
+    EXCEPTION WHEN unique_violation OR check_violation OR numeric_value_out_of_range THEN
+      v_judge := true;
+    END;
+  END IF;
+  IF v_judge THEN
     lane := tokenctl.post_sorted(lane, v_source, batch.kind = 'reversal', p_request_id, p_claimed_by);
-  END;
+  END IF;
   -- Unlogged rows are gone after a crash of the server, while the batch still says
   -- that they were staged.
   IF lane.applied + lane.replayed + lane.conflicting + lane.refused <> lane.staged THEN
@@ -1133,6 +1142,7 @@ BEGIN
         FROM (
           SELECT s.user_id, s.line, s.amount, s.reverses_seq, t.seq AS other_seq, CASE
             WHEN r.seq IS NOT NULL THEN 'replayed'
+            WHEN s.left_out IS NOT NULL THEN s.left_out
             WHEN t.seq IS NULL AND row_number() OVER (PARTITION BY s.user_id, s.idempotency_key ORDER BY s.line) = 1 THEN NULL
             WHEN t.seq IS NOT NULL AND (s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq)
               IS NOT DISTINCT FROM (t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq)
@@ -1444,7 +1454,7 @@ CREATE FUNCTION tokenctl.reversal_begin_v1(p_batch text, p_total bigint) RETURNS
 BEGIN
   PERFORM tokenctl.import_own(p_batch);
   UPDATE tokenctl.import_batches b SET state = 'applying', options = b.options || jsonb_build_object('total', p_total)
-  WHERE b.batch_id = p_batch AND b.kind = 'reversal' AND b.state = 'staging';
+  WHERE b.batch_id = p_batch AND b.kind = 'reversal';
 END
 $$;
 
@@ -1452,37 +1462,53 @@ $$;
 ALTER FUNCTION tokenctl.reversal_begin_v1(p_batch text, p_total bigint) OWNER TO tokenctl_owner;
 
 --
--- Name: reversal_missing_v1(text, integer); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+-- Name: reversal_leave_out_v1(text, integer); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
 --
 
-CREATE FUNCTION tokenctl.reversal_missing_v1(p_batch text, p_part integer) RETURNS TABLE(user_id text, wanted bigint, available bigint, entries bigint, tokens bigint)
+CREATE FUNCTION tokenctl.reversal_leave_out_v1(p_batch text, p_part integer) RETURNS TABLE(user_id text, problem text, wanted bigint, available bigint, balance bigint, entries bigint, taken bigint, given bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
+DECLARE
+  batch   tokenctl.import_batches := tokenctl.import_own(p_batch);
+  v_table text := tokenctl.staging_part(p_batch, p_part);
 BEGIN
-  PERFORM tokenctl.import_own(p_batch);
+  IF batch.kind <> 'reversal' THEN
+    RAISE EXCEPTION 'batch % is no reversal', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+  EXECUTE format('UPDATE %s SET left_out = NULL WHERE left_out IS NOT NULL', v_table);
   RETURN QUERY EXECUTE format($sql$
     WITH wanted AS MATERIALIZED (
       SELECT s.user_id, s.line, s.amount FROM %1$s s
       WHERE NOT EXISTS (SELECT FROM %2$s r WHERE r.user_id = s.user_id AND r.reverses_seq = s.reverses_seq)),
-    short AS MATERIALIZED (
-      SELECT a.user_id, w.tokens, a.available
-      FROM (SELECT user_id, -sum(amount) AS tokens FROM wanted GROUP BY user_id HAVING sum(amount) < 0) w
-      JOIN (SELECT a.user_id, a.balance - %4$s AS available FROM %3$s a) a USING (user_id)
-      WHERE a.available < w.tokens)
-    SELECT user_id::text, tokens::bigint, greatest(available, 0), count(*) FILTER (WHERE amount < 0 AND running < 0),
-      coalesce(-sum(amount) FILTER (WHERE amount < 0 AND running < 0), 0)::bigint
-    FROM (
-      SELECT h.user_id, h.tokens, h.available, w.amount, h.available + sum(w.amount) OVER (PARTITION BY w.user_id ORDER BY w.line) AS running
-      FROM short h JOIN wanted w USING (user_id)) r
-    GROUP BY user_id, tokens, available $sql$,
-    tokenctl.staging_part(p_batch, p_part), format('tokenctl.%I', 'token_transactions_' || p_part),
-    format('tokenctl.%I', 'token_accounts_' || p_part), tokenctl.held_by_a(p_part));
+    finished AS MATERIALIZED (
+      SELECT from_user, until
+      FROM (SELECT from_user, lead(from_user) OVER (ORDER BY from_user) AS until, state
+            FROM tokenctl.import_lanes WHERE batch_id = $1 AND part = $2 AND from_user IS NOT NULL) l
+      WHERE state = 'done'),
+    stuck AS MATERIALIZED (
+      SELECT w.user_id, w.tokens, a.balance, a.balance - h.held AS available, CASE
+        WHEN EXISTS (SELECT FROM finished f WHERE w.user_id >= f.from_user AND (f.until IS NULL OR w.user_id < f.until)) THEN 'earlier'
+        WHEN a.balance + w.given > 9007199254740991 THEN 'too_large'
+        WHEN w.tokens > 0 AND a.balance - h.held < w.tokens THEN 'refused' END AS problem
+      FROM (SELECT user_id, -sum(amount) AS tokens, coalesce(sum(amount) FILTER (WHERE amount > 0), 0) AS given FROM wanted GROUP BY user_id) w
+      JOIN %3$s a USING (user_id) CROSS JOIN LATERAL (SELECT %4$s AS held OFFSET 0) h),
+    out AS MATERIALIZED (
+      SELECT * FROM (
+        SELECT s.*, w.line, w.amount, s.available + sum(w.amount) OVER (PARTITION BY w.user_id ORDER BY w.line) AS running
+        FROM stuck s JOIN wanted w USING (user_id) WHERE s.problem IS NOT NULL) judged
+      WHERE problem <> 'refused' OR amount < 0 AND running < 0),
+    marked AS (UPDATE %1$s s SET left_out = o.problem FROM out o WHERE s.user_id = o.user_id AND s.line = o.line)
+    SELECT user_id::text, problem, tokens::bigint, greatest(available, 0), balance, count(*),
+      coalesce(-sum(amount) FILTER (WHERE amount < 0), 0)::bigint, coalesce(sum(amount) FILTER (WHERE amount > 0), 0)::bigint
+    FROM out GROUP BY user_id, problem, tokens, available, balance $sql$,
+    v_table, format('tokenctl.%I', 'token_transactions_' || p_part), format('tokenctl.%I', 'token_accounts_' || p_part), tokenctl.held_by_a(p_part))
+  USING p_batch, p_part;
 END
 $_$;
 
 
-ALTER FUNCTION tokenctl.reversal_missing_v1(p_batch text, p_part integer) OWNER TO tokenctl_owner;
+ALTER FUNCTION tokenctl.reversal_leave_out_v1(p_batch text, p_part integer) OWNER TO tokenctl_owner;
 
 --
 -- Name: reversal_open_v1(text, text, text, timestamp with time zone, timestamp with time zone, text, text, text, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
@@ -1532,37 +1558,6 @@ $$;
 
 
 ALTER FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_operator text, p_since timestamp with time zone, p_until timestamp with time zone, p_reason text, p_note text, p_ticket text, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
-
---
--- Name: reversal_overflows_v1(text, integer); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
---
-
-CREATE FUNCTION tokenctl.reversal_overflows_v1(p_batch text, p_part integer) RETURNS TABLE(user_id text, balance bigint, entries bigint, taken bigint, given bigint)
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
-DECLARE
-  v_table text := tokenctl.staging_part(p_batch, p_part);
-  v_gives boolean;
-BEGIN
-  PERFORM tokenctl.import_own(p_batch);
-  EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE amount > 0)', v_table) INTO v_gives;
-  IF NOT v_gives THEN
-    RETURN;
-  END IF;
-  RETURN QUERY EXECUTE format($sql$
-    SELECT w.user_id::text, a.balance, w.entries, w.taken::bigint, w.given::bigint
-    FROM (
-      SELECT s.user_id, count(*) AS entries, coalesce(-sum(s.amount) FILTER (WHERE s.amount < 0), 0) AS taken, sum(s.amount) FILTER (WHERE s.amount > 0) AS given
-      FROM %1$s s WHERE NOT EXISTS (SELECT FROM %2$s r WHERE r.user_id = s.user_id AND r.reverses_seq = s.reverses_seq)
-      GROUP BY s.user_id) w
-    JOIN %3$s a USING (user_id) WHERE a.balance + w.given > 9007199254740991 $sql$,
-    v_table, format('tokenctl.%I', 'token_transactions_' || p_part), format('tokenctl.%I', 'token_accounts_' || p_part));
-END
-$_$;
-
-
-ALTER FUNCTION tokenctl.reversal_overflows_v1(p_batch text, p_part integer) OWNER TO tokenctl_owner;
 
 --
 -- Name: reversal_stage_v1(text, integer); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
@@ -1875,6 +1870,8 @@ BEGIN
       idempotency_key text COLLATE "C" NOT NULL,
       campaign        text COLLATE "C" DEFAULT %L,
       reverses_seq    bigint,
+      -- Of a reversal: why the plan left the row out (reversal_leave_out_v1).
+      left_out        text COLLATE "C",
       CONSTRAINT staged_rows CHECK (%s)
     ) PARTITION BY HASH (user_id) $sql$, v_table, p_campaign, p_check);
   FOR i IN 0 .. v_parts - 1 LOOP
@@ -2804,11 +2801,11 @@ GRANT ALL ON FUNCTION tokenctl.reversal_begin_v1(p_batch text, p_total bigint) T
 
 
 --
--- Name: FUNCTION reversal_missing_v1(p_batch text, p_part integer); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+-- Name: FUNCTION reversal_leave_out_v1(p_batch text, p_part integer); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
 --
 
-REVOKE ALL ON FUNCTION tokenctl.reversal_missing_v1(p_batch text, p_part integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION tokenctl.reversal_missing_v1(p_batch text, p_part integer) TO tokenctl_batch;
+REVOKE ALL ON FUNCTION tokenctl.reversal_leave_out_v1(p_batch text, p_part integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.reversal_leave_out_v1(p_batch text, p_part integer) TO tokenctl_batch;
 
 
 --
@@ -2818,14 +2815,6 @@ GRANT ALL ON FUNCTION tokenctl.reversal_missing_v1(p_batch text, p_part integer)
 REVOKE ALL ON FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_operator text, p_since timestamp with time zone, p_until timestamp with time zone, p_reason text, p_note text, p_ticket text, p_request_id text, p_claimed_by text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_operator text, p_since timestamp with time zone, p_until timestamp with time zone, p_reason text, p_note text, p_ticket text, p_request_id text, p_claimed_by text) TO tokenctl_support;
 GRANT ALL ON FUNCTION tokenctl.reversal_open_v1(p_batch text, p_reverses text, p_operator text, p_since timestamp with time zone, p_until timestamp with time zone, p_reason text, p_note text, p_ticket text, p_request_id text, p_claimed_by text) TO tokenctl_batch;
-
-
---
--- Name: FUNCTION reversal_overflows_v1(p_batch text, p_part integer); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
---
-
-REVOKE ALL ON FUNCTION tokenctl.reversal_overflows_v1(p_batch text, p_part integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION tokenctl.reversal_overflows_v1(p_batch text, p_part integer) TO tokenctl_batch;
 
 
 --

@@ -126,21 +126,13 @@ class Client:
             )
         )
 
-    def shortages(self) -> dict[str, tuple[int, int]]:
-        """User: tokens wanted and available, where a reversal lacks some."""
-        return {
-            row[0]: (row[1], row[2])
-            for part in range(4)
-            for row in self.connection.execute("SELECT * FROM tokenctl.reversal_missing_v1(%s, %s)", (self.batch, part))
-        }
-
-    def overflows(self) -> dict[str, tuple[int, int, int, int]]:
-        """User: balance, entries, tokens taken and given, where a reversal would make a balance too large."""
+    def leave_out(self) -> dict[str, tuple[Any, ...]]:
+        """User: problem, tokens wanted and available, balance; entries left out, tokens that they take and give."""
         return {
             row[0]: row[1:]
             for part in range(4)
             for row in self.connection.execute(
-                "SELECT * FROM tokenctl.reversal_overflows_v1(%s, %s)", (self.batch, part)
+                "SELECT * FROM tokenctl.reversal_leave_out_v1(%s, %s)", (self.batch, part)
             )
         }
 

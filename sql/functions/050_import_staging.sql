@@ -101,6 +101,8 @@ BEGIN
       idempotency_key text COLLATE "C" NOT NULL,
       campaign        text COLLATE "C" DEFAULT %L,
       reverses_seq    bigint,
+      -- Of a reversal: why the plan left the row out (reversal_leave_out_v1).
+      left_out        text COLLATE "C",
       CONSTRAINT staged_rows CHECK (%s)
     ) PARTITION BY HASH (user_id) $sql$, v_table, p_campaign, p_check);
   FOR i IN 0 .. v_parts - 1 LOOP

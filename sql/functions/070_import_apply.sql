@@ -60,8 +60,8 @@ END
 $$;
 
 -- Post one slice, once. First everything at once, and the constraints speak; only
--- when they do is the slice sorted, under the locks, into what can be posted and
--- what cannot. Answers the lane as it stands afterwards.
+-- when they do, or rows are marked as left out, is the slice sorted, under the locks, into
+-- what can be posted and what cannot. Answers the lane as it stands afterwards.
 CREATE OR REPLACE FUNCTION tokenctl.import_apply_v1(p_batch text, p_part integer, p_slice integer, p_request_id text, p_claimed_by text)
   RETURNS tokenctl.import_lanes
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '60s'
@@ -71,6 +71,7 @@ DECLARE
   lane     tokenctl.import_lanes;
   v_users  text;
   v_source text;
+  v_judge  boolean := false;
 BEGIN
   IF batch.state <> 'applying' THEN
     RAISE EXCEPTION 'batch % has not begun', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
@@ -92,13 +93,21 @@ BEGIN
   v_users := 'user_id >= ' || quote_literal(lane.from_user) || coalesce(' AND user_id < ' || quote_literal((
     SELECT min(l.from_user) FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.part = p_part AND l.from_user > lane.from_user)), '');
   v_source := format('(SELECT * FROM %s WHERE %s)', tokenctl.staging_part(p_batch, p_part), v_users);
-  BEGIN
-    lane.applied := tokenctl.post_set(p_part, v_source, format('SELECT user_id, tokens, n FROM %s WHERE part = %s AND %s ORDER BY user_id',
-      tokenctl.staging_sums(p_batch), p_part, v_users), v_users, lane.staged_users, batch.kind = 'reversal', p_batch, p_request_id, p_claimed_by);
-    lane.applied_tokens := lane.staged_tokens;
-  EXCEPTION WHEN unique_violation OR check_violation OR numeric_value_out_of_range THEN
+  IF batch.kind = 'reversal' THEN  -- what the plan left out stays out, also where nothing would refuse it by now
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s s WHERE left_out IS NOT NULL)', v_source) INTO v_judge;
+  END IF;
+  IF NOT v_judge THEN
+    BEGIN
+      lane.applied := tokenctl.post_set(p_part, v_source, format('SELECT user_id, tokens, n FROM %s WHERE part = %s AND %s ORDER BY user_id',
+        tokenctl.staging_sums(p_batch), p_part, v_users), v_users, lane.staged_users, batch.kind = 'reversal', p_batch, p_request_id, p_claimed_by);
+      lane.applied_tokens := lane.staged_tokens;
+    EXCEPTION WHEN unique_violation OR check_violation OR numeric_value_out_of_range THEN
+      v_judge := true;
+    END;
+  END IF;
+  IF v_judge THEN
     lane := tokenctl.post_sorted(lane, v_source, batch.kind = 'reversal', p_request_id, p_claimed_by);
-  END;
+  END IF;
   -- Unlogged rows are gone after a crash of the server, while the batch still says
   -- that they were staged.
   IF lane.applied + lane.replayed + lane.conflicting + lane.refused <> lane.staged THEN
@@ -178,6 +187,7 @@ BEGIN
         FROM (
           SELECT s.user_id, s.line, s.amount, s.reverses_seq, t.seq AS other_seq, CASE
             WHEN r.seq IS NOT NULL THEN 'replayed'
+            WHEN s.left_out IS NOT NULL THEN s.left_out
             WHEN t.seq IS NULL AND row_number() OVER (PARTITION BY s.user_id, s.idempotency_key ORDER BY s.line) = 1 THEN NULL
             WHEN t.seq IS NOT NULL AND (s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq)
               IS NOT DISTINCT FROM (t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq)

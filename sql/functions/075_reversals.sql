@@ -133,79 +133,74 @@ BEGIN
 END
 $$;
 
--- Users of one partition for whom a reversal lacks tokens, spent or held since: what it wants of
--- them, what they have available, and how many entries of how many tokens must be left out.
-CREATE OR REPLACE FUNCTION tokenctl.reversal_missing_v1(p_batch text, p_part integer)
-  RETURNS TABLE (user_id text, wanted bigint, available bigint, entries bigint, tokens bigint)
+-- Leave out, in one partition of a planned reversal, what cannot be reversed as things stand: it is marked in
+-- the staging, and the posting keeps to that. So what was told and confirmed is the most that moves, whoever gets
+-- tokens meanwhile. Answers the users with their `problem`: `refused` who lacks tokens, spent or held since (the
+-- entries from the one on for which they do not suffice), `too_large` whose balance would pass what it can
+-- hold, because what is given back stands first (all entries), and `earlier` what the finished slices of a run
+-- that was cut off passed by; what all entries want of a user, and how many that are left out, taking and
+-- giving how much.
+CREATE OR REPLACE FUNCTION tokenctl.reversal_leave_out_v1(p_batch text, p_part integer)
+  RETURNS TABLE (user_id text, problem text, wanted bigint, available bigint, balance bigint, entries bigint, taken bigint, given bigint)
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+  batch   tokenctl.import_batches := tokenctl.import_own(p_batch);
+  v_table text := tokenctl.staging_part(p_batch, p_part);
 BEGIN
-  PERFORM tokenctl.import_own(p_batch);
+  IF batch.kind <> 'reversal' THEN
+    RAISE EXCEPTION 'batch % is no reversal', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+  EXECUTE format('UPDATE %s SET left_out = NULL WHERE left_out IS NOT NULL', v_table);
   RETURN QUERY EXECUTE format($sql$
     WITH wanted AS MATERIALIZED (
       SELECT s.user_id, s.line, s.amount FROM %1$s s
       WHERE NOT EXISTS (SELECT FROM %2$s r WHERE r.user_id = s.user_id AND r.reverses_seq = s.reverses_seq)),
-    short AS MATERIALIZED (
-      SELECT a.user_id, w.tokens, a.available
-      FROM (SELECT user_id, -sum(amount) AS tokens FROM wanted GROUP BY user_id HAVING sum(amount) < 0) w
-      JOIN (SELECT a.user_id, a.balance - %4$s AS available FROM %3$s a) a USING (user_id)
-      WHERE a.available < w.tokens)
-    SELECT user_id::text, tokens::bigint, greatest(available, 0), count(*) FILTER (WHERE amount < 0 AND running < 0),
-      coalesce(-sum(amount) FILTER (WHERE amount < 0 AND running < 0), 0)::bigint
-    FROM (
-      SELECT h.user_id, h.tokens, h.available, w.amount, h.available + sum(w.amount) OVER (PARTITION BY w.user_id ORDER BY w.line) AS running
-      FROM short h JOIN wanted w USING (user_id)) r
-    GROUP BY user_id, tokens, available $sql$,
-    tokenctl.staging_part(p_batch, p_part), format('tokenctl.%I', 'token_transactions_' || p_part),
-    format('tokenctl.%I', 'token_accounts_' || p_part), tokenctl.held_by_a(p_part));
+    finished AS MATERIALIZED (
+      SELECT from_user, until
+      FROM (SELECT from_user, lead(from_user) OVER (ORDER BY from_user) AS until, state
+            FROM tokenctl.import_lanes WHERE batch_id = $1 AND part = $2 AND from_user IS NOT NULL) l
+      WHERE state = 'done'),
+    stuck AS MATERIALIZED (
+      SELECT w.user_id, w.tokens, a.balance, a.balance - h.held AS available, CASE
+        WHEN EXISTS (SELECT FROM finished f WHERE w.user_id >= f.from_user AND (f.until IS NULL OR w.user_id < f.until)) THEN 'earlier'
+        WHEN a.balance + w.given > 9007199254740991 THEN 'too_large'
+        WHEN w.tokens > 0 AND a.balance - h.held < w.tokens THEN 'refused' END AS problem
+      FROM (SELECT user_id, -sum(amount) AS tokens, coalesce(sum(amount) FILTER (WHERE amount > 0), 0) AS given FROM wanted GROUP BY user_id) w
+      JOIN %3$s a USING (user_id) CROSS JOIN LATERAL (SELECT %4$s AS held OFFSET 0) h),
+    out AS MATERIALIZED (
+      SELECT * FROM (
+        SELECT s.*, w.line, w.amount, s.available + sum(w.amount) OVER (PARTITION BY w.user_id ORDER BY w.line) AS running
+        FROM stuck s JOIN wanted w USING (user_id) WHERE s.problem IS NOT NULL) judged
+      WHERE problem <> 'refused' OR amount < 0 AND running < 0),
+    marked AS (UPDATE %1$s s SET left_out = o.problem FROM out o WHERE s.user_id = o.user_id AND s.line = o.line)
+    SELECT user_id::text, problem, tokens::bigint, greatest(available, 0), balance, count(*),
+      coalesce(-sum(amount) FILTER (WHERE amount < 0), 0)::bigint, coalesce(sum(amount) FILTER (WHERE amount > 0), 0)::bigint
+    FROM out GROUP BY user_id, problem, tokens, available, balance $sql$,
+    v_table, format('tokenctl.%I', 'token_transactions_' || p_part), format('tokenctl.%I', 'token_accounts_' || p_part), tokenctl.held_by_a(p_part))
+  USING p_batch, p_part;
 END
 $$;
 
--- Users of one partition whose balance a reversal would lift past what it can hold, because what is given
--- back stands first: none of their entries is reversed. Their balance, how many entries that is, and
--- the tokens that these take and give.
-CREATE OR REPLACE FUNCTION tokenctl.reversal_overflows_v1(p_batch text, p_part integer)
-  RETURNS TABLE (user_id text, balance bigint, entries bigint, taken bigint, given bigint)
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-  v_table text := tokenctl.staging_part(p_batch, p_part);
-  v_gives boolean;
-BEGIN
-  PERFORM tokenctl.import_own(p_batch);
-  EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE amount > 0)', v_table) INTO v_gives;
-  IF NOT v_gives THEN
-    RETURN;
-  END IF;
-  RETURN QUERY EXECUTE format($sql$
-    SELECT w.user_id::text, a.balance, w.entries, w.taken::bigint, w.given::bigint
-    FROM (
-      SELECT s.user_id, count(*) AS entries, coalesce(-sum(s.amount) FILTER (WHERE s.amount < 0), 0) AS taken, sum(s.amount) FILTER (WHERE s.amount > 0) AS given
-      FROM %1$s s WHERE NOT EXISTS (SELECT FROM %2$s r WHERE r.user_id = s.user_id AND r.reverses_seq = s.reverses_seq)
-      GROUP BY s.user_id) w
-    JOIN %3$s a USING (user_id) WHERE a.balance + w.given > 9007199254740991 $sql$,
-    v_table, format('tokenctl.%I', 'token_transactions_' || p_part), format('tokenctl.%I', 'token_accounts_' || p_part));
-END
-$$;
-
--- Confirmed, with the total that was: as import_begin_v1. Whoever finishes it is held to that total.
+-- Confirmed, with the total that was: as import_begin_v1. Whoever finishes it is held to that total, or to
+-- the one that he confirms.
 CREATE OR REPLACE FUNCTION tokenctl.reversal_begin_v1(p_batch text, p_total bigint) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
 AS $$
 BEGIN
   PERFORM tokenctl.import_own(p_batch);
   UPDATE tokenctl.import_batches b SET state = 'applying', options = b.options || jsonb_build_object('total', p_total)
-  WHERE b.batch_id = p_batch AND b.kind = 'reversal' AND b.state = 'staging';
+  WHERE b.batch_id = p_batch AND b.kind = 'reversal';
 END
 $$;
 
 REVOKE ALL ON FUNCTION tokenctl.done_by(text, timestamptz, timestamptz),
   tokenctl.reversal_open_v1(text, text, text, timestamptz, timestamptz, text, text, text, text, text),
   tokenctl.reversal_stage_v1(text, integer), tokenctl.reversal_staged_v1(text, bigint, integer),
-  tokenctl.reversal_totals_v1(text, integer), tokenctl.reversal_missing_v1(text, integer), tokenctl.reversal_overflows_v1(text, integer),
+  tokenctl.reversal_totals_v1(text, integer), tokenctl.reversal_leave_out_v1(text, integer),
   tokenctl.reversal_begin_v1(text, bigint) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tokenctl.reversal_stage_v1(text, integer), tokenctl.reversal_staged_v1(text, bigint, integer),
-  tokenctl.reversal_totals_v1(text, integer), tokenctl.reversal_missing_v1(text, integer), tokenctl.reversal_overflows_v1(text, integer),
+  tokenctl.reversal_totals_v1(text, integer), tokenctl.reversal_leave_out_v1(text, integer),
   tokenctl.reversal_begin_v1(text, bigint) TO tokenctl_batch;
 -- A support role gets its refusal, and an audit row, from the function itself.
 GRANT EXECUTE ON FUNCTION tokenctl.reversal_open_v1(text, text, text, timestamptz, timestamptz, text, text, text, text, text)

@@ -237,10 +237,24 @@ DATABASE = (
         (f"{_REVERSALS}::test_what_becomes_too_large_after_the_plan_is_told_as_that",),
     ),
     Mutation(
+        "what the plan left out is judged so",
+        _APPLY,
+        "            WHEN s.left_out IS NOT NULL THEN s.left_out\n",
+        "",
+        (f"{_REVERSALS}::test_what_the_plan_left_out_stays_left_out",),
+    ),
+    Mutation(
+        "a slice of which the plan left something out is judged",
+        _APPLY,
+        "SELECT EXISTS (SELECT FROM %s s WHERE left_out IS NOT NULL)",
+        "SELECT false FROM %s s LIMIT 1",
+        (f"{_REVERSALS}::test_what_the_plan_left_out_stays_left_out",),
+    ),
+    Mutation(
         "a balance that a reversal would make too large is known before",
         "sql/functions/075_reversals.sql",
-        "WHERE a.balance + w.given > 9007199254740991",
-        "WHERE false",
+        "WHEN a.balance + w.given > 9007199254740991 THEN",
+        "WHEN false THEN",
         ("tests/cli/test_reverse_many.py::test_a_balance_above_the_limit_on_the_way_leaves_that_user_out",),
     ),
     Mutation(

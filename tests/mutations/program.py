@@ -315,4 +315,11 @@ PROGRAM = (
         "os.O_RDONLY |",
         ("tests/unit/services/test_pictures.py::test_a_link_to_the_same_content_is_no_image",),
     ),
+    Mutation(
+        "a reversal that is resumed is held to what was confirmed",
+        "tokenctl/services/reversal_sets.py",
+        "self._confirmed() if self.resumes else self.limits.batch_total",
+        "self.total if self.resumes else self.limits.batch_total",
+        ("tests/cli/test_reverse_confirmed.py::test_a_resumed_reversal_moves_no_more_than_was_confirmed",),
+    ),
 )

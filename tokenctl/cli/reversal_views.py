@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from tokenctl.wording import counted, fitting
 if TYPE_CHECKING:
     from tokenctl.models import Batch
     from tokenctl.services.reversal_sets import Undoing
+    from tokenctl.storage.imports import LeftOut
 
 _COLUMNS = (
     Column("RESULT"),
@@ -21,6 +23,7 @@ _COLUMNS = (
 )
 _LACKING = "left out: spent or held"
 _TOO_LARGE = "left out: balance too large"
+_PASSED_BY = "left out by the earlier run"
 
 
 class KindData(TypedDict):
@@ -83,14 +86,14 @@ BATCH_REVERSAL = Schema("tokenctl.batch_reversal.v1", BatchReversalData)
 
 def plan(work: Undoing) -> View[BatchReversalData]:
     """What would be reversed, by kind, and what could not be."""
-    lacking, tokens = work.lacking
     fit = sum(kind.entries for kind in work.kinds) - work.left_out
     rows: list[tuple[Cell, ...]] = [("would be reversed", fit, work.taken, work.given)]
     rows += [(f"  {k.kind}", k.entries, k.taken, k.given) for k in work.kinds if len(work.kinds) > 1 or work.left_out]
-    rows += [(_LACKING, lacking, tokens, None)] if lacking else []
-    if work.overflows:
-        taken, given = sum(o.taken for o in work.overflows), sum(o.given for o in work.overflows)
-        rows.append((_TOO_LARGE, work.overflowing, taken, given))
+    if work.shortages:
+        entries, taken, _ = _sums(work.shortages)
+        rows.append((_LACKING, entries, taken, None))
+    rows += [(_TOO_LARGE, *_sums(work.overflows))] if work.overflows else []
+    rows += [(_PASSED_BY, *_sums(work.passed_by))] if work.passed_by else []
     data = _data(work, None, entries=fit, taken=work.taken, given=work.given)
     return View(BATCH_REVERSAL, data, Table(_COLUMNS, rows), meta={"dry_run": True})
 
@@ -98,7 +101,7 @@ def plan(work: Undoing) -> View[BatchReversalData]:
 def receipt(work: Undoing, done: Batch) -> View[BatchReversalData]:
     """What was reversed: the tokens net of what was given back, because slices are counted so."""
     net = -(done.applied_tokens or 0)
-    as_planned = not done.replayed and not done.conflicting and work.too_large == work.overflowing
+    as_planned = not done.replayed and not done.conflicting and work.too_large == _sums(work.overflows)[0]
     given = work.given if as_planned else max(-net, 0)
     lacking = (done.refused or 0) - work.too_large
     rows: list[tuple[Cell, ...]] = [("reversed", done.applied, net + given, given)]
@@ -126,7 +129,7 @@ def _data(work: Undoing, done: Batch | None, *, entries: int, taken: int, given:
         "total": work.total,
         "by_kind": {k.kind: {"entries": k.entries, "taken": k.taken, "given": k.given} for k in work.kinds},
         "refused": work.left_out if done is None else done.refused,
-        "too_large": work.overflowing if done is None else work.too_large,
+        "too_large": _sums(work.overflows)[0] if done is None else work.too_large,
         "shortages": [
             {"user_id": s.user_id, "wanted": s.wanted, "available": s.available, "missing": s.missing}
             for s in work.shortages[: reversal_sets.NAMED]
@@ -162,14 +165,24 @@ def left_out(work: Undoing) -> list[tuple[str, list[str]]]:
     """What cannot be reversed as things stand: a line for each cause, and one for each user."""
     lines = []
     if work.shortages:
-        entries, tokens = work.lacking
+        entries, tokens, _ = _sums(work.shortages)
         what = f"{_entries_of(entries, len(work.shortages))}, {counted(tokens, 'token that is', 'tokens that are')}"
         lines.append((f"left out: {what} spent or held", reversal_sets.named(work.shortages)))
     if work.overflows:
-        what = f"{_entries_of(work.overflowing, len(work.overflows))}, whose balance would pass {reversal_sets.MOST}"
-        lines.append((f"left out: {what}", reversal_sets.named_overflows(work.overflows)))
+        whose = _entries_of(_sums(work.overflows)[0], len(work.overflows))
+        what = f"left out: {whose}, whose balance would pass {reversal_sets.MOST}"
+        lines.append((what, reversal_sets.named_overflows(work.overflows)))
+    if work.passed_by:
+        entries, taken, given = _sums(work.passed_by)
+        what = f"left out: {_entries_of(entries, len(work.passed_by))}, {counted(taken + given, 'token')}"
+        lines.append((f"{what}, which the run that was cut off had to leave out", []))
     return lines
 
 
 def _entries_of(entries: int, users: int) -> str:
     return f"{counted(entries, 'entry', 'entries')} of {counted(users, 'user')}"
+
+
+def _sums(users: Sequence[LeftOut]) -> tuple[int, int, int]:
+    """Entries that are left out, and the tokens that they would take and give."""
+    return sum(u.entries for u in users), sum(u.taken for u in users), sum(u.given for u in users)

@@ -208,9 +208,8 @@ def _planned(run: Run, work: Undoing) -> None:
 
     run.output.say(f"dry run, nothing was written: {reversal_views.sentence(work)}")
     _left_out(run, work)
-    limit = run.settings.limits.batch_total
     if work.unconfirmed_total() is not None:
-        above = f"above the limit of {counted(limit, 'token')}"
+        above = f"above the limit of {counted(work.bound, 'token')} {_bounded(work)}"
         run.output.say(f"{above}: it will need --expect-total {work.total}", mark=" ")
     run.show(reversal_views.plan(work))
 
@@ -225,11 +224,14 @@ def _confirm(run: Run, work: Undoing, *, yes: bool) -> None:
         run.output.say(f"an earlier run was cut off after {done}; this one finishes it", mark=" ")
     total = work.unconfirmed_total()
     if total is not None:
-        limit = run.settings.limits.batch_total
-        run.output.require_number("--expect-total", total, limit, what="in one reversal")
+        run.output.require_number("--expect-total", total, work.bound, what=_bounded(work))
         run.output.confirm_number("total", total)
     elif not yes:
         run.output.confirm(f"Reverse {work.name}?")
+
+
+def _bounded(work: Undoing) -> str:
+    return "with which it was begun" if work.resumes else "in one reversal"
 
 
 def _left_out(run: Run, work: Undoing) -> None:

@@ -26,7 +26,7 @@ from tokenctl.errors import (
 )
 from tokenctl.models import Batch, Plan, Selection
 from tokenctl.settings import Limits
-from tokenctl.storage.imports import BatchStore, KindTotal, Overflow, Shortage
+from tokenctl.storage.imports import BatchStore, KindTotal, LeftOut
 from tokenctl.wording import counted, fitting
 
 #: Users that a message names; JSON names up to NAMED.
@@ -62,12 +62,13 @@ class Undoing:
     original: Batch | None = None
     plan: Plan = field(default_factory=Plan)
     kinds: list[KindTotal] = field(default_factory=list)
-    shortages: list[Shortage] = field(default_factory=list)
-    overflows: list[Overflow] = field(default_factory=list)
+    users_left_out: list[LeftOut] = field(default_factory=list)
     #: Entries that were left out when it was tried, because a balance would have been too large.
     too_large: int = 0
     earlier: list[Batch] = field(default_factory=list)
     resumes: bool = False
+    #: What a total may come to without its number, in tokens: the limit, or what was confirmed for one that is resumed.
+    bound: int = 0
     _store: BatchStore | None = None
     _opened: bool = False
     _started: float = field(default_factory=monotonic)
@@ -84,33 +85,38 @@ class Undoing:
         return self._store
 
     @property
-    def lacking(self) -> tuple[int, int]:
-        """Entries whose tokens are spent or held as things stand, and these tokens."""
-        return sum(s.entries for s in self.shortages), sum(s.tokens for s in self.shortages)
+    def shortages(self) -> list[LeftOut]:
+        """Users whose tokens are spent or held."""
+        return self._left_out_as("refused")
 
     @property
-    def overflowing(self) -> int:
-        """Entries of users whose balance would be too large."""
-        return sum(o.entries for o in self.overflows)
+    def overflows(self) -> list[LeftOut]:
+        """Users whose balance would be too large."""
+        return self._left_out_as("too_large")
+
+    @property
+    def passed_by(self) -> list[LeftOut]:
+        """Users whose slice is done: what an earlier run left out stays so until the next reversal."""
+        return self._left_out_as("earlier")
 
     @property
     def left_out(self) -> int:
-        """Entries that cannot be reversed as things stand."""
-        return self.lacking[0] + self.overflowing
+        """Entries that are not reversed as things stand."""
+        return sum(one.entries for one in self.users_left_out)
 
     @property
     def taken(self) -> int:
         """Tokens that users lose, in the whole of a reversal that was cut off too."""
-        return sum(kind.taken for kind in self.kinds) - self.lacking[1] - sum(o.taken for o in self.overflows)
+        return sum(kind.taken for kind in self.kinds) - sum(one.taken for one in self.users_left_out)
 
     @property
     def given(self) -> int:
         """Tokens that users get back, because what is undone had taken them."""
-        return sum(kind.given for kind in self.kinds) - sum(o.given for o in self.overflows)
+        return sum(kind.given for kind in self.kinds) - sum(one.given for one in self.users_left_out)
 
     @property
     def total(self) -> int:
-        """Tokens that move, either way: what a limit bounds."""
+        """Tokens that move at most, either way: what a limit bounds."""
         return self.taken + self.given
 
     def prepare(self) -> None:
@@ -121,11 +127,10 @@ class Undoing:
             raise self._nothing(found=found)
         self.plan = self.store.plan(known_only=False, drop=False)
         self.kinds = _by_kind(self.store.totals())
-        self.overflows = self.store.overflows()
-        whole = {overflow.user_id for overflow in self.overflows}  # left out, whatever else they lack
-        self.shortages = [shortage for shortage in self.store.shortages() if shortage.user_id not in whole]
+        self.users_left_out = self.store.leave_out()
+        self.bound = self._confirmed() if self.resumes else self.limits.batch_total
         if self.resumes:  # one that was cut off is finished, and leaves out those users alone
-            self._expect(self._confirmed(), "was begun with")
+            self._expect_resumed()
             return
         entries = self.left_out
         if entries and (not self.asked.partial or entries == self.plan.fresh):
@@ -133,13 +138,12 @@ class Undoing:
         self._expect(self.total, "comes to")
 
     def unconfirmed_total(self) -> int | None:
-        """The total that must still be confirmed, in tokens; None when it is within the limit, or was before."""
-        within = self.total <= self.limits.batch_total
-        return None if within or self.resumes or self.asked.expect_total is not None else self.total
+        """The total that must still be confirmed, in tokens; None when it is within bounds, or was named."""
+        return None if self.total <= self.bound or self.asked.expect_total is not None else self.total
 
     def apply(self, *, progress: Progress) -> Batch:
         """Post what was staged, slice by slice; the same command finishes what is cut off."""
-        self.store.begin_reversal(self.total)
+        self.store.begin_reversal(max(self.total, self.bound) if self.resumes else self.total)
         lanes = self.store.pending()
         with progress("reversing", sum(lane.staged for lane in lanes)) as advance:
             self.store.apply(lanes, progress=advance)
@@ -280,6 +284,16 @@ class Undoing:
         batch = self.store.batch()
         return self.total if batch is None else int(batch.options.get("total", self.total))
 
+    def _expect_resumed(self) -> None:
+        """Hold --expect-total against what may move now, or what was confirmed when that is no less."""
+        if self.total > self.bound:
+            self._expect(self.total, f"was begun with {self.bound:,} tokens and comes to")
+        elif self.asked.expect_total != self.total:
+            self._expect(self.bound, "was begun with")
+
+    def _left_out_as(self, problem: str) -> list[LeftOut]:
+        return [one for one in self.users_left_out if one.problem == problem]
+
     def _expect(self, total: int, verb: str) -> None:
         expected = self.asked.expect_total
         if expected is not None and expected != total:
@@ -306,7 +320,7 @@ def command(chosen: Selection, *, reason: str, note: object = None, ticket: obje
     return shlex.join(["tokenctl", "reverse", *given])
 
 
-def named(shortages: Sequence[Shortage]) -> list[str]:
+def named(shortages: Sequence[LeftOut]) -> list[str]:
     """A line for each user who lacks tokens, the first of them."""
     return _first(
         [
@@ -317,14 +331,14 @@ def named(shortages: Sequence[Shortage]) -> list[str]:
     )
 
 
-def named_overflows(overflows: Sequence[Overflow]) -> list[str]:
+def named_overflows(overflows: Sequence[LeftOut]) -> list[str]:
     """A line for each user whose balance would be too large, the first of them."""
     return _first(
         [f"{o.user_id} has {o.balance:,}, would be given {o.given:,} back" for o in overflows[:SHOWN]], len(overflows)
     )
 
 
-def as_data(shortages: Sequence[Shortage]) -> list[dict[str, Any]]:
+def as_data(shortages: Sequence[LeftOut]) -> list[dict[str, Any]]:
     """Who lacks how much, for programs; at most NAMED users."""
     return [
         {"user_id": s.user_id, "wanted": s.wanted, "available": s.available, "missing": s.missing}

@@ -51,36 +51,26 @@ class PendingLane:
 
 
 @dataclass(frozen=True)
-class Shortage:
-    """A user from whom a reversal wants more than is available; in tokens.
+class LeftOut:
+    """A user of whose entries a reversal leaves some out, and why; amounts in tokens.
 
-    `entries` of `tokens` in all must be left out for that.
+    `problem` is refused (less is `available` than is `wanted`), too_large (the `balance` would be), or earlier
+    (a run that was cut off passed them by). `entries` are left out, which would take and give so much.
     """
 
     user_id: str
+    problem: str
     wanted: int
     available: int
+    balance: int
     entries: int
-    tokens: int
+    taken: int
+    given: int
 
     @property
     def missing(self) -> int:
         """Tokens that are spent or held."""
         return self.wanted - self.available
-
-
-@dataclass(frozen=True)
-class Overflow:
-    """A user whose balance a reversal would lift past what one can hold; in tokens.
-
-    None of his `entries`, which take and give so much, is reversed.
-    """
-
-    user_id: str
-    balance: int
-    entries: int
-    taken: int
-    given: int
 
 
 @dataclass(frozen=True)
@@ -250,13 +240,9 @@ class BatchStore:
         """What a staged reversal comes to, by kind and partition."""
         return self._by_part("reversal_totals_v1", KindTotal)
 
-    def shortages(self) -> list[Shortage]:
-        """Users from whom a staged reversal wants more than is available."""
-        return sorted(self._by_part("reversal_missing_v1", Shortage), key=lambda shortage: shortage.user_id)
-
-    def overflows(self) -> list[Overflow]:
-        """Users whose balance a staged reversal would make too large."""
-        return sorted(self._by_part("reversal_overflows_v1", Overflow), key=lambda overflow: overflow.user_id)
+    def leave_out(self) -> list[LeftOut]:
+        """Leave out of a planned reversal what cannot be reversed now, for good; answers whose entries."""
+        return sorted(self._by_part("reversal_leave_out_v1", LeftOut), key=lambda one: one.user_id)
 
     def problems(self) -> dict[str, int]:
         """How many rows could not be posted, by what was found when it was tried."""
@@ -273,7 +259,7 @@ class BatchStore:
         self._ask("SELECT tokenctl.import_begin_v1(%(batch)s)", {"batch": self._batch})
 
     def begin_reversal(self, total: int) -> None:
-        """The same for a reversal of `total` tokens."""
+        """The same for a reversal of `total` tokens, which were confirmed."""
         self._posts = True
         self._ask("SELECT tokenctl.reversal_begin_v1(%(batch)s, %(total)s)", {"batch": self._batch, "total": total})
 

@@ -1,0 +1,115 @@
+"""`reverse --batch` and `--operator`: what was shown and confirmed is the most that moves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.running import Cli, Ran
+from tests.cli.test_reverse_many import DONE, batch_of
+from tests.pg import hold, post
+from tokenctl.storage.imports import BatchStore
+
+PARTS = "SELECT applied, refused, options ->> 'total' FROM tokenctl.import_batches WHERE kind = 'reversal'"
+
+
+@pytest.fixture
+def spent(cli: Cli) -> tuple[Cli, str]:
+    """A batch of 100 tokens for u1, and of 5,000 for u2, who has spent them."""
+    batch = batch_of(cli, "u1,100,x,a", "u2,5000,x,b")
+    cli.db.rows(
+        "SELECT tokenctl.post_one('u2', 'generation', -5000, 'x', NULL, NULL, NULL, 'g', NULL, 'r', 'c', false)"
+    )
+    return cli, batch
+
+
+def refund(cli: Cli) -> None:
+    """Give u2 as many tokens as were spent."""
+    post(cli.db.connect("support1"), "u2", 5000, key="refund")
+
+
+def cut_off(cli: Cli, *argv: str, at: str = "apply") -> None:
+    """Run until just before that step of the store, and no further."""
+
+    def stop(*_args: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    with cli.patch.context() as patch:
+        patch.setattr(BatchStore, at, stop)
+        assert cli(*argv).code == 130
+
+
+@pytest.mark.parametrize("flags", [("--expect-total", "100"), ()])
+def test_what_becomes_possible_after_the_look_is_left_out(spent: tuple[Cli, str], flags: tuple[str, ...]) -> None:
+    cli, batch = spent
+    Path("limits.toml").write_text("[limits]\nbatch_total = 100\n", encoding="utf-8")
+    cli.patch.setenv("TOKENCTL_CONFIG", "limits.toml")
+    real = BatchStore.begin_reversal
+
+    def overtaken(*args: Any) -> None:
+        refund(cli)
+        real(*args)
+
+    with cli.patch.context() as patch:
+        patch.setattr(BatchStore, "begin_reversal", overtaken)
+        got = cli("reverse", "--batch", batch, *DONE, "--partial", *flags, "--json")
+    data = got.json["data"]
+    assert (got.code, data["rows"], data["tokens"], data["total"], data["refused"]) == (1, 1, 100, 100, 1)
+    assert [user["missing"] for user in data["shortages"]] == [5000]
+    assert "1 entry was not reversed: the tokens are spent or held" in got.err
+    assert (cli.balance("u1"), cli.balance("u2")) == (0, 5000)
+    shown = cli("batches", "show", data["batch_id"], "--format", "table")
+    assert "u2:1 was not reversed: its tokens are spent or held" in shown.err
+    rest = cli("reverse", "--batch", batch, *DONE, "--expect-total", "5000")
+    assert (rest.code, cli.balance("u2")) == (0, 0)
+    cli.db.check()
+
+
+def test_a_resumed_reversal_moves_no_more_than_was_confirmed(spent: tuple[Cli, str]) -> None:
+    cli, batch = spent
+    whole = ("reverse", "--batch", batch, *DONE, "--partial")
+    cut_off(cli, *whole)
+    refund(cli)
+    before = cli.written()
+
+    def refused(got: Ran, why: str) -> None:
+        assert (got.code, got.problem["type"]) == (2, "urn:tokenctl:problem:limit-not-confirmed")
+        assert why in got.problem["detail"]
+        assert cli.written() == before
+
+    above = cli(*whole, "--json")
+    refused(above, "5,100 is above the limit of 100 tokens with which it was begun")
+    assert above.problem["hint"] == "to confirm add --expect-total 5100"
+    comes = f"the reversal of batch {batch} was begun with 100 tokens and comes to 5,100"
+    refused(cli(*whole, "--expect-total", "100", "--json"), comes)
+    refused(cli(*whole, "--expect-total", "5000", "--json"), comes)
+    planned = cli(*whole, "--dry-run")
+    assert (planned.code, "it will need --expect-total 5100" in planned.err) == (0, True)
+    cut_off(cli, *whole, "--expect-total", "5100")
+    assert cli(*whole, "--json").json["data"]["tokens"] == 5100
+    assert cli.db.rows(PARTS) == [(2, 0, "5100")]
+    assert (cli.balance("u1"), cli.balance("u2")) == (0, 0)
+    cli.db.check()
+
+
+def test_a_resumed_reversal_counts_what_moved_before(cli: Cli) -> None:
+    """u1's slice is done; what was left out in it stays so, and no total counts it."""
+    batch = batch_of(cli, "u1,100,x,a", "u1,1000,x,b")
+    hold(cli.db, "u1", 1000)
+    whole = ("reverse", "--batch", batch, *DONE, "--partial")
+    cut_off(cli, *whole, at="finish")
+    cli.db.rows("UPDATE tokenctl.token_holds SET state = 'released', settled_at = clock_timestamp()")
+    planned = cli(*whole, "--dry-run")
+    assert planned.lines == [
+        ["would be reversed", "1", "100", "0"],
+        ["  bonus", "2", "1100", "0"],
+        ["left out by the earlier run", "1", "1000", "0"],
+    ]
+    assert "left out: 1 entry of 1 user, 1,000 tokens, which the run that was cut off had to leave out" in planned.err
+    got = cli(*whole, "--expect-total", "100", "--json")
+    assert (got.code, got.json["data"]["rows"], got.json["data"]["total"]) == (1, 1, 100)
+    assert cli("reverse", "--batch", batch, *DONE, "--json").json["data"]["tokens"] == 1000
+    assert cli.balance() == 0
+    cli.db.check()
