@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.cli.running import Cli
-from tests.pg import hold
+from tests.cli.running import Cli, terminal
+from tests.integration.test_generations import ID, OTHER, opened
+from tests.pg import hold, post
 
 HEADER = "user_id,amount,reason,idempotency_key\n"
 DONE = ("--reason", "mistake", "--yes")
@@ -74,3 +75,55 @@ def test_a_batch_that_was_reversed_but_for_one_entry(cli: Cli) -> None:
     told = cli("batches", "show", batch, "--json").json["data"]["next"]
     assert "reversed it but for 1 entry; tokenctl batches show " in told
     assert told.endswith(" says why, and the same command takes it back when it can be")
+
+
+def test_a_grant_of_one_token(cli: Cli) -> None:
+    assert "granted 1 token to u1, balance 1\n" in cli.grant(amount=1).err
+    with terminal("grant-bonus", "u1", "--amount", "1", "--reason", "goodwill", "--ticket", "1") as asked:
+        assert "Grant 1 token to u1?" in asked.wait_for("[y/N]")
+    hold(cli.db, "u1", 1)
+    assert "u1 lacks 1 token: balance 1, held 1" in cli("reverse", "u1:1", *DONE).err
+    shown = cli("show", "u1:1", "--format", "table").text
+    assert "not now: 1 token is spent or held" in shown
+
+
+def test_a_hold_of_one_token(cli: Cli) -> None:
+    support = cli.db.connect("support1")
+    post(support, "u1", 2, key="opening")
+    opened(support, amount=1)
+    with terminal("holds", "release", "u1", ID, "--reason", "stuck") as asked:
+        assert "Release the hold of 1 token of u1?" in asked.wait_for("[y/N]")
+    assert "no hold is past its deadline\n" in cli("holds", "reconcile").err
+    cli.db.rows("UPDATE tokenctl.token_holds SET expires_at = now() - interval '1 s'")
+    assert "1 hold past its deadline would be released\n" in cli("holds", "reconcile", "-n").err
+    assert "1 hold past its deadline, released\n" in cli("holds", "reconcile").err
+    opened(support, amount=1, id=OTHER, key="k2")
+    got = cli("holds", "release", "u1", OTHER, "--reason", "stuck", "--yes")
+    assert "released 1 token of u1; 2 available\n" in got.err
+
+
+def test_a_rate_of_one(cli: Cli) -> None:
+    Path("rates.toml").write_text("[rate_limits.balance]\nlimit = 1\nwindow_s = 3600\n", encoding="utf-8")
+    cli("balance", "u1", "--config", "rates.toml")
+    got = cli("balance", "u1", "--config", "rates.toml")
+    assert (got.code, "balance was run once in 3600 s; again in " in got.err) == (75, True)
+
+
+def test_a_cache_of_one_answer(cli: Cli) -> None:
+    cli.grant(amount=1)
+    cli("balance", "u1")
+    assert "1 entry cleared\n" in cli("cache", "clear").err
+
+
+def test_an_export_of_one_token(cli: Cli) -> None:
+    cli.grant(amount=1)
+    got = cli("export", "--format", "hledger")
+    assert got.text.endswith("\n; end: 1 entry of 1 user, 1 token\n")
+
+
+def test_a_ledger_whose_numbers_are_one(cli: Cli) -> None:
+    cli.grant(amount=1)
+    cli.db.rows("UPDATE tokenctl.token_accounts SET balance = 2")
+    assert "says 2 tokens after 1 entry, its 1 entry sums to 1\n" in cli("explain", "u1").err
+    cli.db.rows("UPDATE tokenctl.token_accounts SET balance = 1, last_seq = 2")
+    assert "says 1 token after 2 entries, its 1 entry sums to 1\n" in cli("explain", "u1").err

@@ -9,6 +9,7 @@ import typer
 
 from tokenctl.cli.command import StrictGroup, command
 from tokenctl.errors import ConfigError, TryLater
+from tokenctl.wording import counted
 
 if TYPE_CHECKING:
     from tokenctl.cli.cache_views import StatsData
@@ -52,7 +53,7 @@ def _clear(run: Run) -> None:
     from tokenctl.cli import cache_views as views
 
     cleared = _told(run.runtime.cache.clear)
-    run.output.committed = f"{cleared:,} entries cleared"
+    run.output.committed = f"{counted(cleared, 'entry', 'entries')} cleared"
     run.output.say(run.output.committed, mark="✓")
     run.show(views.cleared(cleared))
 

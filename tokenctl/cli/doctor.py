@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from tokenctl.cli.command import command
+from tokenctl.wording import fitting
 
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
@@ -31,10 +32,8 @@ def _doctor(run: Run) -> None:
     found = doctor.look(run.settings, lambda: _probe(run))
     run.show(views.facts(found))
     wrong = sum(one.problem is not None for one in found)
-    run.output.say(
-        f"{wrong} of {len(found)} facts want attention" if wrong else "nothing wants attention",
-        mark="✓" if not wrong else "▸",
-    )
+    among = f"{wrong} of {len(found)} facts {fitting(wrong, 'wants', 'want')}" if wrong else "nothing wants"
+    run.output.say(f"{among} attention", mark="▸" if wrong else "✓")
 
 
 def _probe(run: Run) -> Probe | None:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tokenctl.output import Cell, Column, Count, EntryName, Listing, Meta, Schema, Table, Tokens, TypedDict, View
+from tokenctl.wording import counted
 
 if TYPE_CHECKING:
     from tokenctl.models import Entry
@@ -157,6 +158,7 @@ def transaction(found: Transaction, fingerprint: str) -> View[TransactionData]:
         "undo": found.undo,
         "undo_missing": found.missing,
     }
+    missing = counted(found.missing or 0, "token is", "tokens are")
     pairs: dict[str, Cell] = {
         "TRANSACTION": entry.name,
         "STATE": _state(found),
@@ -176,7 +178,7 @@ def transaction(found: Transaction, fingerprint: str) -> View[TransactionData]:
         "KEY": entry.idempotency_key,
         "REQUEST": entry.request_id,
         "FINGERPRINT": fingerprint,
-        "UNDO": found.undo or (f"not now: {found.missing:,} tokens are spent or held" if found.missing else None),
+        "UNDO": found.undo or (f"not now: {missing} spent or held" if found.missing else None),
     }
     columns = [Column(heading, signed=heading == "AMOUNT") for heading in pairs]
     return View(TRANSACTION, data, Table(columns, [tuple(pairs.values())], pairs=True))

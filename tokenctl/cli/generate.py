@@ -10,6 +10,7 @@ import typer
 from tokenctl.cli import options
 from tokenctl.cli.command import command
 from tokenctl.errors import CannotCreate, NoInput, UsageError
+from tokenctl.wording import counted
 
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
@@ -123,7 +124,7 @@ def _preview(run: Run, request: Request, order: Order, at: Generation, *, dry_ru
     from tokenctl.cli import generation_views
 
     view = generation_views.plan(request, order, at)
-    has = f"{order.user_id} has {view.data['available_before']:,} tokens available"
+    has = f"{order.user_id} has {counted(view.data['available_before'] or 0, 'token')} available"
     if at.outcome == "captured":
         run.output.say(f"{has} · already paid, {at.transaction}: this costs nothing more")
     else:
@@ -133,7 +134,7 @@ def _preview(run: Run, request: Request, order: Order, at: Generation, *, dry_ru
         run.show(view, dry_run=True)
     elif at.outcome != "captured":
         sent = f"{len(request.images)} images, {_size(view.data['bytes'])}, to {request.model}"
-        run.output.confirm(f"Charge {order.price:,} tokens and send {sent}?")
+        run.output.confirm(f"Charge {counted(order.price, 'token')} and send {sent}?")
 
 
 def _size(size_bytes: int) -> str:
@@ -154,7 +155,8 @@ def _work(run: Run, job: Job, request: Request, order: Order, *, key: str | None
     at = job.open(order, key=key)
     output.unfinished = f"the same command with --idempotency-key {at.idempotency_key} finishes it, and pays once"
     if at.outcome != "captured":
-        output.say(f"held {at.amount:,} tokens · generation {at.generation_id} · key {at.idempotency_key}", mark=" ")
+        held = f"held {counted(at.amount or 0, 'token')}"
+        output.say(f"{held} · generation {at.generation_id} · key {at.idempotency_key}", mark=" ")
     with output.waiting(f"making a {request.quality} image"):
         result = job.run(
             lambda claim: generator.generate(
@@ -171,7 +173,8 @@ def _finish(run: Run, result: Result, out: str, prompt: str | None) -> None:
     from tokenctl.models import SIDES
 
     at, path, output = result.generation, result.path, run.output
-    output.committed = f"{at.transaction}, {at.amount:,} tokens, generation {at.generation_id}"
+    tokens = counted(at.amount or 0, "token")
+    output.committed = f"{at.transaction}, {tokens}, generation {at.generation_id}"
     if path is None:
         raise NoInput(
             f"generation {at.generation_id} is paid, {at.transaction}, and its image is not in {out}",
@@ -182,7 +185,7 @@ def _finish(run: Run, result: Result, out: str, prompt: str | None) -> None:
     if not at.is_full_size:
         side = SIDES[at.quality or "1K"]
         _warn(run, f"the image has {at.width} x {at.height} pixels; {at.quality} promises about {side} x {side}")
-    paid = f"charged {at.amount:,} tokens, balance {at.balance:,}   {at.transaction}"
+    paid = f"charged {tokens}, balance {at.balance:,}   {at.transaction}"
     output.say(f"{'already paid: ' if result.replayed else ''}{path}  {at.width} x {at.height}", mark="✓")
     output.say(paid, mark=" ")
     run.show(generation_views.generation(at, str(path)), replayed=result.replayed)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tokenctl.models import Generation, Hold
 from tokenctl.output import Cell, Column, Count, EntryName, Schema, Table, Tokens, TypedDict, View
 from tokenctl.output.views import json_ready
+from tokenctl.wording import counted
 
 if TYPE_CHECKING:
     from tokenctl.clients.generation import Request
@@ -208,7 +209,7 @@ def plan(request: Request, order: Order, at: Generation) -> View[PlanData]:
         "MODEL": request.model,
         "QUALITY": request.quality,
         "ASPECT RATIO": request.aspect_ratio,
-        "PROMPT": f"{len(request.prompt):,} characters",
+        "PROMPT": counted(len(request.prompt), "character"),
         **photos,
         "ALREADY": f"generation {at.generation_id}, {at.state}" if data["already"] else None,
     }

@@ -8,6 +8,7 @@ import typer
 
 from tokenctl.cli import options
 from tokenctl.cli.command import command
+from tokenctl.wording import counted
 
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
@@ -56,7 +57,8 @@ def _grant_bonus(
         receipt = _claim(run, grant, must_type=must_type, confirmed=confirmed, dry_run=dry_run)
         claimed(receipt)
     if not dry_run:  # now, or by the run that this one repeats
-        run.output.committed = f"{receipt.name}, {receipt.amount:+,} tokens, key {receipt.idempotency_key}"
+        tokens = counted(receipt.amount or 0, "token")
+        run.output.committed = f"{receipt.name}, +{tokens}, key {receipt.idempotency_key}"
     _talk(run, receipt, derived=idempotency_key is None, dry_run=dry_run)
     run.show(views.receipt(views.GRANT, receipt, dry_run=dry_run))
 
@@ -74,7 +76,7 @@ def _claim(run: Run, grant: Grant, *, must_type: bool, confirmed: bool, dry_run:
     if must_type:
         run.output.confirm_number("amount", grant.amount)
     elif not confirmed:
-        run.output.confirm(f"Grant {grant.amount:,} tokens to {grant.user_id}?")
+        run.output.confirm(f"Grant {counted(grant.amount, 'token')} to {grant.user_id}?")
     run.output.unfinished = (
         f"whether it was granted is unknown; this tells, and grants at most once:\n{grants.command(keyed)}"
     )
@@ -100,7 +102,7 @@ def _talk(run: Run, receipt: Receipt, *, derived: bool, dry_run: bool) -> None:
         run.output.say(f"dry run, nothing was written: {_change(receipt)}")
     else:
         run.output.say(
-            f"granted {receipt.amount:,} tokens to {receipt.user_id}, balance {receipt.balance_after:,}",
+            f"granted {counted(receipt.amount or 0, 'token')} to {receipt.user_id}, balance {receipt.balance_after:,}",
             mark="✓",
         )
 

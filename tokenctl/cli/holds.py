@@ -8,6 +8,7 @@ import typer
 
 from tokenctl.cli import options
 from tokenctl.cli.command import Body, StrictGroup, command
+from tokenctl.wording import counted
 
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
@@ -57,10 +58,11 @@ def _release(run: Run, user: options.User, hold_id: HoldId, reason: Why, yes: op
     run.banner()
     at = holds.found(run.runtime.generations, user, hold_id)
     if not yes:
-        run.output.confirm(f"Release the hold of {at.amount:,} tokens of {user}?")
+        run.output.confirm(f"Release the hold of {counted(at.amount or 0, 'token')} of {user}?")
     released = holds.release(run.runtime.generations, at, reason)
     run.output.committed = f"the hold {hold_id} of {user} is released"
-    run.output.say(f"released {released.amount:,} tokens of {user}; {released.available:,} available", mark="✓")
+    tokens = counted(released.amount or 0, "token")
+    run.output.say(f"released {tokens} of {user}; {released.available:,} available", mark="✓")
     run.show(generation_views.generation(released))
 
 
@@ -78,8 +80,10 @@ def _reconcile(run: Run, dry_run: options.DryRun = False) -> None:
 
     done = holds.reconcile(run.runtime.generations, dry_run=dry_run)
     if not dry_run:
-        run.output.committed = f"{len(done):,} holds released"
-    run.output.say(f"{len(done):,} holds past their deadline" + (" would be released" if dry_run else ", released"))
+        run.output.committed = f"{counted(len(done), 'hold')} released"
+    past = counted(len(done), "hold past its deadline", "holds past their deadline")
+    told = f"{past} would be released" if dry_run else f"{past}, released"
+    run.output.say(told if done else "no hold is past its deadline")
     run.show(generation_views.holds(done), dry_run=dry_run)
 
 

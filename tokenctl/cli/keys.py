@@ -8,6 +8,7 @@ import typer
 
 from tokenctl.cli.command import Body, StrictGroup, command
 from tokenctl.errors import GeminiUnavailable, Refused
+from tokenctl.wording import counted
 
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
@@ -68,7 +69,7 @@ def _test(
     run.show(views.tests(tests))
     silent = [test for test in tests if views.silent(test)]
     if silent:
-        raise GeminiUnavailable(f"no answer for {len(silent)} of {len(tests)} keys ({silent[0].said})")
+        raise GeminiUnavailable(f"no answer for {len(silent)} of {counted(len(tests), 'key')} ({silent[0].said})")
     if refused := [test.key.id for test in tests if not views.accepted(test)]:
         raise Refused(f"not accepted: {', '.join(refused)}", hint="tokenctl keys list")
 

@@ -21,6 +21,7 @@ from tokenctl.grantfile.options import CheckOptions
 from tokenctl.grantfile.rows import BadRow, GrantRow, Problem
 from tokenctl.grantfile.shape import Shape, describe
 from tokenctl.grantfile.source import LINE_BYTES, Lines, Source
+from tokenctl.wording import counted
 
 __all__ = [
     "COPY_COLUMNS", "BadRow", "Block", "CheckOptions", "GrantRow", "Problem", "Shape",
@@ -122,7 +123,7 @@ class _Check:
         self._rows += block.rows + len(block.bad)
         if self._rows > self._max_rows:
             raise BadData(
-                f"{self._source.name}: has more than {self._max_rows:,} rows",
+                f"{self._source.name}: has more than {counted(self._max_rows, 'row')}",
                 hint="split it into several files, or raise limits.import_rows",
             )
         return block

@@ -12,6 +12,7 @@ from tokenctl.grantfile.options import CheckOptions
 from tokenctl.grantfile.rows import BadRow, GrantRow, Judge, Problem
 from tokenctl.grantfile.shape import Shape
 from tokenctl.grantfile.values import Number, Value
+from tokenctl.wording import counted
 
 # At most so many at a time: for each repetition of a group re keeps what it might take back.
 _CSV_BLANK = re.compile(r"(?:\r?\n){0,1000}")
@@ -85,11 +86,12 @@ class ExactReader:
             return "every cell is empty; remove the line"
         if cells == self._shape.header:
             return "is the header once more; were two files joined?"
+        count = f"{counted(have, 'cell')} where the header has {want}"
         if have > want:
             sign = self._shape.delimiter.replace("\t", "\\t")
-            return f"{have} cells where the header has {want}; a cell with '{sign}' in it must stand in quotes"
+            return f"{count}; a cell with '{sign}' in it must stand in quotes"
         if have < want:
-            return f"{have} cells where the header has {want}; one is missing, or the line was cut"
+            return f"{count}; one is missing, or the line was cut"
         return ""
 
     def _bad(self, line: int, problem: str, cells: tuple[str, ...]) -> BadRow:

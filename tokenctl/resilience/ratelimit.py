@@ -44,8 +44,9 @@ class RateLimiter:
             return
         self._emit(RateChecked(action, allowed=not wait_s))
         if wait_s:
+            often = "once" if limit.limit == 1 else f"{limit.limit:,} times"
             raise RateLimited(
-                f"{action} was run {limit.limit} times in {limit.window_s:g} s; again in {math.ceil(wait_s)} s",
+                f"{action} was run {often} in {limit.window_s:g} s; again in {math.ceil(wait_s)} s",
                 hint=f"[rate_limits.{action}] in the configuration sets how often it may be",
                 limit=limit.limit,
                 window_s=limit.window_s,

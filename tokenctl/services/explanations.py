@@ -11,6 +11,7 @@ from tokenctl.errors import LedgerBroken
 from tokenctl.services.balances import demand_past, not_found
 from tokenctl.storage.history import History, Part
 from tokenctl.storage.ledger import Ledger
+from tokenctl.wording import counted
 
 #: Open holds that are named; the others are counted.
 HOLDS = 20
@@ -87,8 +88,8 @@ class Explanation:
             return None
         return LedgerBroken(
             f"THE NUMBERS OF {self.user_id} DO NOT AGREE: the {'last entry' if self.past else 'account'} says"
-            f" {self.balance:,} tokens after {self.last_seq:,} entries,"
-            f" its {self.entries:,} entries sum to {self.total:,}",
+            f" {counted(self.balance, 'token')} after {counted(self.last_seq, 'entry', 'entries')},"
+            f" its {counted(self.entries, 'entry sums', 'entries sum')} to {self.total:,}",
             hint=f"promise and change nothing for this user; tokenctl verify --user {self.user_id} says what is wrong",
             difference=self.difference,
         )

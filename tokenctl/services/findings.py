@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tokenctl.wording import counted, fitting
+
 #: A finding's detail, as its statement in sql/queries/ gives it.
 Detail = Mapping[str, Any]
 
@@ -87,7 +89,7 @@ def _gap(user: str, seq: int, d: Detail) -> tuple[str, str]:
 def _last_seq(user: str, _seq: int | None, d: Detail) -> tuple[str, str]:
     if d["last_seq"] > d["newest"]:
         return f"{user}:{d['newest'] + 1}", f"is missing: the account counts up to {d['last_seq']}"
-    return user, f"the account counts {d['last_seq']:,} entries, there are {d['entries']:,}"
+    return user, f"the account counts {_entries(d['last_seq'])}, there {_is(d['entries'])} {d['entries']:,}"
 
 
 def _running_sum(user: str, seq: int, d: Detail) -> tuple[str, str]:
@@ -100,7 +102,8 @@ def _running_sum(user: str, seq: int, d: Detail) -> tuple[str, str]:
 def _sealed(user: str, first: int, d: Detail) -> tuple[str, str]:
     last = d["last_seq"]
     name = f"{user}:{first}" if first == last else f"{user}:{first}-{last}"
-    there = "" if d["entries"] == last - first + 1 else f"; {d['entries']:,} of {last - first + 1:,} entries are there"
+    found, sealed = d["entries"], last - first + 1
+    there = "" if found == sealed else f"; {found:,} of {_entries(sealed)} {_is(found)} there"
     return name, f"not what seal {d['seal_no']} holds: edited, reordered or removed{there}"
 
 
@@ -119,19 +122,19 @@ def _captured(user: str, _seq: int | None, d: Detail) -> tuple[str, str]:
 
 
 def _batch_rows(_user: None, _seq: None, d: Detail) -> tuple[str, str]:
-    counted = f"{d['applied'] or 0:,} entries of {d['applied_tokens'] or 0:,} tokens"
-    there = f"{d['entries'] or 0:,} of {d['tokens'] or 0:,}"
-    return f"batch {d['batch']}", f"counts {counted} in partition {d['part']}, there are {there}"
+    applied = f"{_entries(d['applied'] or 0)} of {counted(d['applied_tokens'] or 0, 'token')}"
+    there = f"{_is(d['entries'] or 0)} {d['entries'] or 0:,} of {d['tokens'] or 0:,}"
+    return f"batch {d['batch']}", f"counts {applied} in partition {d['part']}, there {there}"
 
 
 def _batch_sums(_user: None, _seq: None, d: Detail) -> tuple[str, str]:
     name = f"batch {d['batch_id']}"
     if d["state"] == "staging":
-        return name, f"has not begun, and its slices count {d['lanes_applied']:,} entries"
+        return name, f"has not begun, and its slices count {_entries(d['lanes_applied'])}"
     if d["pending"]:
-        return name, f"is done, and {d['pending']:,} of its slices are not"
-    counted = f"counts {d['applied']:,} entries of {d['applied_tokens']:,} tokens"
-    return name, f"{counted}, its slices {d['lanes_applied']:,} of {d['lanes_applied_tokens']:,}, or other rows differ"
+        return name, f"is done, and {d['pending']:,} of its slices {_is(d['pending'])} not"
+    applied = f"counts {_entries(d['applied'])} of {counted(d['applied_tokens'], 'token')}"
+    return name, f"{applied}, its slices {d['lanes_applied']:,} of {d['lanes_applied_tokens']:,}, or other rows differ"
 
 
 def _job(user: str, _seq: int | None, d: Detail) -> tuple[str, str]:
@@ -141,6 +144,14 @@ def _job(user: str, _seq: int | None, d: Detail) -> tuple[str, str]:
         else f"has its image and is {d['state']}, not paid"
     )
     return user, f"generation {d['generation']} {paid}"
+
+
+def _entries(number: int) -> str:
+    return counted(number, "entry", "entries")
+
+
+def _is(number: int) -> str:
+    return fitting(number, "is", "are")
 
 
 _Words = Callable[[Any, Any, Detail], tuple[str, str]]
@@ -155,7 +166,10 @@ _WORDS: dict[str, _Words] = {
         f"{u}:{s}",
         f"is of {d['created_at']}, the entry before it of {d['at_before']}",
     ),
-    "no-account": lambda u, _s, d: (u, f"has {d['entries']:,} entries, {d['tokens']:,} tokens, and no account"),
+    "no-account": lambda u, _s, d: (
+        u,
+        f"has {_entries(d['entries'])}, {counted(d['tokens'], 'token')}, and no account",
+    ),
     "balance": lambda u, _s, d: (u, f"the account says {d['balance']:,}, its entries make {d['tokens']:,}"),
     "last-seq": _last_seq,
     "sealed-cut": lambda u, s, d: (
@@ -176,11 +190,14 @@ _WORDS: dict[str, _Words] = {
     ),
     "paid-without-image": _job,
     "image-unpaid": _job,
-    "hold-of-nobody": lambda u, _s, d: (u, f"has holds of {d['held'] or 0:,} tokens and no account"),
-    "held-too-much": lambda u, _s, d: (u, f"{d['held']:,} tokens are held of a balance of {d['balance']:,}"),
+    "hold-of-nobody": lambda u, _s, d: (u, f"has holds of {counted(d['held'] or 0, 'token')} and no account"),
+    "held-too-much": lambda u, _s, d: (
+        u,
+        f"{counted(d['held'], 'token is', 'tokens are')} held of a balance of {d['balance']:,}",
+    ),
     "batch-unknown": lambda _u, _s, d: (
         f"batch {d['batch']}",
-        f"is named by {d['entries'] or 0:,} entries in partition {d['part']}, and nobody knows it",
+        f"is named by {_entries(d['entries'] or 0)} in partition {d['part']}, and nobody knows it",
     ),
     "batch-rows": _batch_rows,
     "batch-sums": _batch_sums,

@@ -43,6 +43,7 @@ from tokenctl.settings import Prices
 from tokenctl.storage.generations import GenerationStore
 from tokenctl.telemetry import catalog, logs
 from tokenctl.telemetry.metrics import Metrics
+from tokenctl.wording import counted, fitting
 
 # What a lease has beyond the call itself: the waits before and after it, and time to write and to pay.
 _AROUND_S = 150
@@ -95,7 +96,7 @@ def order(user_id: str, request: Request, prices: Prices, *, max_cost: int | Non
     price = prices.tokens[request.quality]
     if max_cost is not None and price > max_cost:
         raise TooExpensive(
-            f"{request.quality} costs {price:,} tokens and --max-cost is {max_cost:,}; nothing was changed",
+            f"{request.quality} costs {counted(price, 'token')} and --max-cost is {max_cost:,}; nothing was changed",
             price=price,
             max_cost=max_cost,
         )
@@ -312,7 +313,7 @@ class Job:
         except TokenctlError:
             ends = f"it ends at {at.expires_at:%H:%M:%S} UTC"
             again = f"the same command with --idempotency-key {at.idempotency_key} goes on, and pays at most once"
-            return [f"the hold of {at.amount:,} tokens could not be released; {ends}", again]
+            return [f"the hold of {counted(at.amount or 0, 'token')} could not be released; {ends}", again]
         self._at = released
         if released.outcome == "captured":
             return [f"generation {at.generation_id} is paid, {released.transaction}; --resume names its image"]
@@ -321,7 +322,8 @@ class Job:
         self._place(at.generation_id).withdraw()
         self._tell("released", released)
         left = f"{at.user_id} has {released.available:,} available"
-        return [f"nothing was charged: the hold of {released.amount:,} tokens was released, {left}"]
+        tokens = counted(released.amount or 0, "token")
+        return [f"nothing was charged: the hold of {tokens} was released, {left}"]
 
     def _paid_before(self, place: Place) -> Result:
         """The image of a generation that is paid: under its name, or waiting for it."""
@@ -359,7 +361,8 @@ def _refused(at: Generation) -> NoReturn:
     match at.outcome:
         case "insufficient":
             raise InsufficientTokens(
-                f"{at.user_id} lacks {at.missing:,} tokens: {at.available:,} of {at.balance:,} are available",
+                f"{at.user_id} lacks {counted(at.missing or 0, 'token')}: {at.available:,} of {at.balance:,}"
+                f" {fitting(at.available or 0, 'is', 'are')} available",
                 hint="nothing was sent",
                 missing=at.missing,
             )
@@ -369,7 +372,8 @@ def _refused(at: Generation) -> NoReturn:
             raise NotAllowed("the database's role may not generate", hint="it needs tokenctl_support or tokenctl_batch")
         case "conflict":
             raise KeyConflict(
-                f"the key was used for generation {at.generation_id} ({at.quality}, {at.amount:,} tokens, {at.state})",
+                f"the key was used for generation {at.generation_id}"
+                f" ({at.quality}, {counted(at.amount or 0, 'token')}, {at.state})",
                 hint="a key stands for one prompt, its images, its quality and, while it runs, its price; take another",
             )
         case "reversed":

@@ -7,6 +7,7 @@ from tokenctl.grantfile.display import clean
 from tokenctl.models import Receipt
 from tokenctl.services import balances
 from tokenctl.storage.ledger import Ledger
+from tokenctl.wording import counted
 
 
 def refusal(ledger: Ledger, receipt: Receipt, *, ledger_name: str, asked: str) -> errors.TokenctlError:
@@ -42,7 +43,7 @@ def refusal(ledger: Ledger, receipt: Receipt, *, ledger_name: str, asked: str) -
             )
         case "insufficient":
             return errors.InsufficientTokens(
-                f"{receipt.user_id} lacks {receipt.missing:,} tokens:"
+                f"{receipt.user_id} lacks {counted(receipt.missing or 0, 'token')}:"
                 f" balance {receipt.balance_before:,}, held {receipt.held:,}",
                 hint="nothing was changed; the tokens are spent or held",
                 missing=receipt.missing,

@@ -221,6 +221,7 @@ HEADERS = [
 STRUCTURE = [
     Case("too-many-rows", r"has more than 2 rows", csv(*[GOOD] * 3), options={"max_rows": 2}),
     Case("missing-cell", r":3: row: 3 cells where the header has 4", csv(GOOD, "u2,5,test"), error=None),
+    Case("one-cell", r":3: row: 1 cell where the header has 4; one is missing", csv(GOOD, "u2"), error=None),
     Case("extra-cell", r":2: row: 5 cells where the header has 4; a cell with ','", csv(f"{GOOD},x"), error=None),
     Case("number-with-comma", r":2: row: 5 cells", csv("u1,1,000,test,k1"), error=None),
     Case("empty-cells", r":3: row: every cell is empty", csv(GOOD, ",,,"), error=None),
