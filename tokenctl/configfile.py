@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tokenctl import address
+from tokenctl import address, commandline
 from tokenctl.errors import CannotCreate, ConfigError
 
 _POSITIVE = "a whole number above zero, of 15 digits at most"
@@ -108,7 +108,9 @@ def read(path: Path, *, required: bool) -> dict[str, Any]:
     ]
     if mistakes:
         heading = [f"{len(mistakes)} mistakes in the configuration"] if len(mistakes) > 1 else []
-        raise ConfigError("\n".join([*heading, *mistakes]), hint="tokenctl config init - shows every key")
+        raise ConfigError(
+            "\n".join([*heading, *mistakes]), hint=f"{commandline.line('config', 'init', '-')} shows every key"
+        )
     return values
 
 
@@ -133,7 +135,7 @@ def write_example(path: Path) -> None:
             file.write(example())
     except FileExistsError as error:
         raise CannotCreate(
-            f"{path} is there and is left as it is", hint="tokenctl config init - shows the example"
+            f"{path} is there and is left as it is", hint=f"{commandline.line('config', 'init', '-')} shows the example"
         ) from error
     except OSError as error:
         raise CannotCreate(f"{path} cannot be made: {error.strerror}") from error

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tokenctl import commandline
 from tokenctl.cli import options
 from tokenctl.cli.command import command
 from tokenctl.errors import BadData, ConfirmationMissing
@@ -151,7 +152,7 @@ def _talk(run: Run, report: ImportReport) -> None:
     rate = (batch.applied or 0) / max(report.seconds, 0.001)
     done = f"{counted(batch.applied or 0, 'row')}, {counted(batch.applied_tokens or 0, 'token')} granted"
     run.output.say(f"batch {report.batch_id}: {done} in {report.seconds:.1f} s ({rate:,.0f} rows/s)", mark="✓")
-    run.output.say(f"undo: tokenctl reverse --batch {report.batch_id} --reason mistake", mark=" ")
+    run.output.say(f"undo: {commandline.undo_batch(report.batch_id)}", mark=" ")
 
 
 def _end(report: ImportReport) -> None:

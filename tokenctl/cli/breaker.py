@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokenctl import commandline
 from tokenctl.cli.command import StrictGroup, command
 from tokenctl.errors import UsageError
 
@@ -52,7 +53,7 @@ def _reset(run: Run, name: Name = None, all_: All = False) -> None:
     from tokenctl.cli import breaker_views as views
 
     if all_ == (name is not None):
-        raise UsageError("which breaker? NAME or --all, and not both", hint="tokenctl breaker list")
+        raise UsageError("which breaker? NAME or --all, and not both", hint=commandline.line("breaker", "list"))
     breakers = run.runtime.breakers
     done = breakers.reset_all() if name is None else breakers.reset([name])
     if name is not None and not done:

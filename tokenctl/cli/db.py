@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokenctl import commandline
 from tokenctl.cli import options
 from tokenctl.cli.command import StrictGroup, command
 from tokenctl.errors import Refused, UsageError
@@ -90,7 +91,7 @@ def _status(run: Run, exit_code: ExitCode = False) -> None:
             facts["pending"] = [step.name for step in state.pending()]
     run.show(views.status(facts))
     if exit_code and (facts["schema"] != facts["needs"] or facts["pending"]):
-        raise Refused("the schema is not the one that this tokenctl needs", hint="tokenctl db migrate")
+        raise Refused("the schema is not the one that this tokenctl needs", hint=commandline.line("db", "migrate"))
 
 
 def _url(run: Run) -> None:

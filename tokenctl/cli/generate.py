@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tokenctl import commandline
 from tokenctl.cli import options
 from tokenctl.cli.command import command
 from tokenctl.errors import CannotCreate, NoInput, UsageError
@@ -178,8 +179,8 @@ def _finish(run: Run, result: Result, out: str, prompt: str | None) -> None:
     if path is None:
         raise NoInput(
             f"generation {at.generation_id} is paid, {at.transaction}, and its image is not in {out}",
-            hint=f"name the folder it was made for with --out; if it is lost: tokenctl reverse {at.transaction}"
-            " --reason lost",
+            hint="name the folder it was made for with --out; if it is lost: "
+            + commandline.line("reverse", str(at.transaction), "--reason", "lost"),
         )
     _sidecar(run, result, path, prompt)
     if not at.is_full_size:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from tokenctl import commandline
 from tokenctl.models import Generation, Hold
 from tokenctl.output import Cell, Column, Count, EntryName, Schema, Table, Tokens, TypedDict, View
 from tokenctl.output.views import json_ready
@@ -241,7 +242,7 @@ def generation(at: Generation, image: str | None = None) -> View[GenerationData]
         "usage": _usage(at),
         "calls": at.attempts,
         "idempotency_key": at.idempotency_key,
-        "undo": None if at.transaction is None else f"tokenctl reverse {at.transaction} --reason mistake",
+        "undo": None if at.transaction is None else commandline.undo(at.transaction),
     }
     shown: dict[str, Cell] = {
         "IMAGE": image,

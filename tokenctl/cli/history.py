@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tokenctl import commandline
 from tokenctl.cli import options
 from tokenctl.cli.command import command
 
@@ -66,8 +67,6 @@ def _history(
 
 def _more(run: Run, wanted: Wanted, cursor: str) -> str:
     """The command that goes on where this list ended."""
-    import shlex
-
     from tokenctl.output.text import rfc3339
 
     def time(when: datetime | None) -> str | None:
@@ -80,12 +79,11 @@ def _more(run: Run, wanted: Wanted, cursor: str) -> str:
         "--kind": wanted.kind,
         "--as-of": time(wanted.as_of),
         "--limit": None if wanted.limit == DEFAULT_LIMIT else str(wanted.limit),
-        "--profile": run.settings.profile if origins["profile"] == "flag" else None,
         "--format": run.settings.format if origins["format"] == "flag" else None,
         "--cursor": cursor,
     }
     flags = [word for flag, value in chosen.items() if value is not None for word in (flag, value)]
-    return shlex.join(["tokenctl", "history", wanted.user_id, *flags])
+    return commandline.line("history", wanted.user_id, *flags)
 
 
 def register(app: typer.Typer) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokenctl import commandline
 from tokenctl.cli.command import Body, StrictGroup, command
 from tokenctl.errors import GeminiUnavailable, Refused
 from tokenctl.wording import counted
@@ -71,7 +72,7 @@ def _test(
     if silent:
         raise GeminiUnavailable(f"no answer for {len(silent)} of {counted(len(tests), 'key')} ({silent[0].said})")
     if refused := [test.key.id for test in tests if not views.accepted(test)]:
-        raise Refused(f"not accepted: {', '.join(refused)}", hint="tokenctl keys list")
+        raise Refused(f"not accepted: {', '.join(refused)}", hint=commandline.line("keys", "list"))
 
 
 def _disable(run: Run, key: KeyId) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from tokenctl import commandline
 from tokenctl.output import Cell, Column, Count, Schema, Table, Tokens, TypedDict, View
 from tokenctl.services import reversal_sets
 from tokenctl.wording import counted, fitting
@@ -141,13 +142,8 @@ def _data(work: Undoing, done: Batch | None, *, entries: int, taken: int, given:
         "operator": None if done is None else done.operator,
         "reason": None if done is None else done.reason,
         "at": None if done is None else done.finished_at,
-        "undo": None if done is None else undo(done),
+        "undo": None if done is None else commandline.undo_batch(done.batch_id),
     }
-
-
-def undo(done: Batch) -> str:
-    """The command that undoes the reversal."""
-    return f"tokenctl reverse --batch {done.batch_id} --reason mistake"
 
 
 def sentence(work: Undoing) -> str:

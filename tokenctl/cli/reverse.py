@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokenctl import commandline
 from tokenctl.cli import options
 from tokenctl.cli.command import command
 from tokenctl.errors import UsageError
@@ -197,7 +198,7 @@ def _many(
         run.output.committed = f"batch {done.batch_id} reverses {work.name}, {entries}"
         took = f"{work.seconds:.1f} s ({(done.applied or 0) / max(work.seconds, 0.001):,.0f} entries/s)"
         run.output.say(f"reversed {work.name}: {entries} in {took}", mark="✓")
-        run.output.say(f"batch {done.batch_id}   undo: {reversal_views.undo(done)}", mark=" ")
+        run.output.say(f"batch {done.batch_id}   undo: {commandline.undo_batch(done.batch_id)}", mark=" ")
         run.show(reversal_views.receipt(work, done))
         if (left := work.incomplete(done)) is not None:
             raise left

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from tokenctl import operation
+from tokenctl import commandline, operation
 from tokenctl.cli.command import State
 from tokenctl.errors import UsageError
 from tokenctl.output import Listing, Meta, Output, View
@@ -76,6 +76,13 @@ def run(
         ignore_breaker=common["ignore_breaker"],
         formats=formats or FORMATS,
     )
+    with commandline.choosing(profile=flags.profile, config=flags.config):
+        _run(state, name, body, flags, values, piped)
+
+
+def _run(
+    state: State, name: str, body: Callable[..., None], flags: Flags, values: dict[str, Any], piped: str | None
+) -> None:
     settings = load(state.environ, flags)
     state.output = Output.of(settings, shown=flags.formats[0], piped=piped or flags.formats[1])
     runtime = Runtime(settings, operation.begin(name, settings))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
+from tokenctl import commandline
 from tokenctl.models import Balance, ImportReport, Receipt
 from tokenctl.output import Cell, Column, Count, EntryName, Meta, Schema, Table, Tokens, TypedDict, View
 
@@ -127,7 +128,7 @@ REVERSAL = Schema("tokenctl.reversal.v1", ReceiptData)
 
 def receipt(schema: Schema[ReceiptData], entry: Receipt, *, dry_run: bool = False) -> View[ReceiptData]:
     """A write's receipt: who, why, how much, before and after, the name, the undo."""
-    undo = None if dry_run else f"tokenctl reverse {entry.name} --reason mistake"
+    undo = None if dry_run else commandline.undo(entry.name)
     reverses = f"{entry.user_id}:{entry.reverses_seq}" if entry.reverses_seq else None
     name = None if dry_run and not entry.replayed else entry.name
     data: ReceiptData = {
@@ -240,7 +241,7 @@ def import_report(report: ImportReport) -> View[ImportData]:
         "new_users": report.plan.new_users if report.plan else None,
         "reject_file": report.reject_file,
         "seconds": round(report.seconds, 3),
-        "undo": None if report.outcome == "planned" else f"tokenctl reverse --batch {report.batch_id} --reason mistake",
+        "undo": None if report.outcome == "planned" else commandline.undo_batch(report.batch_id),
     }
     bad: list[BadRow] = [{"line": b.line, "column": b.column, "why": b.why} for b in report.bad]
     return View(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tokenctl import commandline
 from tokenctl.clients.keyfile import Key
 from tokenctl.clients.outcomes import Ended, Kind, Verdict
 from tokenctl.errors import (
@@ -43,6 +44,7 @@ def failure(ended: Ended, verdict: Verdict, key: Key, *, model: str, calls: int)
     """The error that a command ends with after `calls` calls, of which the last ended like this."""
     said = told(ended) + (f": {filtered(ended.message)}" if ended.kind is Kind.REFUSED and ended.message else "")
     tries = counted(calls, "call")
+    tests = commandline.line("keys", "test")
     known: dict[str, Any] = {"gemini": verdict.label, "calls": calls, "key": key.id, "model": model}
     match verdict.label:
         case "blocked":
@@ -50,9 +52,9 @@ def failure(ended: Ended, verdict: Verdict, key: Key, *, model: str, calls: int)
         case "no_image":
             return NoImage(f"Gemini answered without an image ({said})", hint="say in the prompt what to draw", **known)
         case "key_rejected":
-            return ConfigError(f"Gemini rejects the key {key.id} ({said})", hint="tokenctl keys test", **known)
+            return ConfigError(f"Gemini rejects the key {key.id} ({said})", hint=tests, **known)
         case "project_refused" | "precondition":
-            return ConfigError(f"Gemini refuses the project {key.project} ({said})", hint="tokenctl keys test", **known)
+            return ConfigError(f"Gemini refuses the project {key.project} ({said})", hint=tests, **known)
         case "not_found":
             hint = "was it retired? generate.model names another one"
             return ConfigError(f"Gemini does not know the model {model} ({said})", hint=hint, **known)

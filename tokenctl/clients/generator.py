@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from tokenctl import commandline
 from tokenctl.clients.failures import failure, told
 from tokenctl.clients.generation import Outcome, Request
 from tokenctl.clients.keyfile import Key
@@ -182,7 +183,7 @@ class Generator:
         why = last.detail if last is not None else "every Gemini key is cooling down"
         raise RateLimited(
             f"{why}; a key can be used again in {math.ceil(chosen.wait_s)} s",
-            hint="tokenctl keys list",
+            hint=commandline.line("keys", "list"),
             retry_after_s=round(chosen.wait_s, 3),
         )
 

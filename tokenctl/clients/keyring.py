@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tokenctl import commandline
 from tokenctl.clients.keyfile import Key
 from tokenctl.clients.keymarks import KeyMarks, Mark
 from tokenctl.clients.outcomes import FOR_EVER, Scope, Verdict
@@ -79,10 +80,13 @@ class Keyring:
         Raises ConfigError when every key is disabled or was rejected.
         """
         marks = self._marks.all()
+        lists = commandline.line("keys", "list")
         usable = [key for key in self._in_order() if key.fingerprint not in marks]
         if not usable:
             found = ", ".join(f"{key.id} ({_marked(marks[key.fingerprint])})" for key in self.keys)
-            raise ConfigError(f"no Gemini key can be used: {found}", hint="tokenctl keys list; tokenctl keys enable ID")
+            raise ConfigError(
+                f"no Gemini key can be used: {found}", hint=f"{lists}; {commandline.line('keys', 'enable', 'ID')}"
+            )
         waits: list[float] = []
         for key in usable:
             wait_s = self._admit(key, model)
@@ -90,7 +94,7 @@ class Keyring:
                 return key
             waits.append(wait_s)
         if math.isinf(min(waits)):  # rejected in this run, and that could not be noted
-            raise ConfigError("every Gemini key was rejected", hint="tokenctl keys list")
+            raise ConfigError("every Gemini key was rejected", hint=lists)
         return Cooling(min(waits))
 
     def report(self, key: Key, model: str, verdict: Verdict, why: str) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
+from tokenctl import commandline
 from tokenctl.errors import BadData, CannotCreate, NoInput, UsageError
 from tokenctl.grantfile import inflate
 from tokenctl.grantfile.display import clean
@@ -157,7 +158,7 @@ def _raw(handle: io.FileIO, name: str, raw_size: int) -> Iterator[bytes]:
         if raw_size == 0:
             raise NoInput(
                 f"{name}: says that it is empty and has content: not a regular file",
-                hint=f"feed it through standard input: cat {name} | tokenctl batch-import -",
+                hint=f"feed it through standard input: cat {name} | {commandline.line('batch-import', '-')}",
             )
         if offset > raw_size:
             raise _changed(name)
@@ -209,7 +210,7 @@ def _spool(stdin: BinaryIO, folder: Path, max_bytes: int) -> io.FileIO:
     if _is_terminal(stdin):
         raise UsageError(
             "- reads standard input, and that is the terminal",
-            hint="name the file, or redirect it: tokenctl batch-import - <FILE",
+            hint=f"name the file, or redirect it: {commandline.line('batch-import', '-')} <FILE",
         )
     try:
         handle = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 — the Source closes it

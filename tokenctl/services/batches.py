@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from tokenctl import commandline
 from tokenctl.errors import NotFound
 from tokenctl.grantfile.rejects import beside
 from tokenctl.models import BatchStanding, Finding, Selection
@@ -41,7 +41,7 @@ def show(batches: Batches, batch_id: str, *, ledger_name: str) -> BatchReport:
     """The batch of that id; raises NotFound."""
     batch = batches.one(batch_id)
     if batch is None:
-        raise NotFound(f"no batch {batch_id} in ledger {ledger_name}", hint="tokenctl batches lists them")
+        raise NotFound(f"no batch {batch_id} in ledger {ledger_name}", hint=f"{commandline.line('batches')} lists them")
     findings = tuple(batches.findings(batch_id)) if batch.conflicting or batch.refused else ()
     if batch.kind == "reversal":  # its lines are of no file, and start anew in each partition
         findings = tuple(sorted(findings, key=lambda found: (found.user_id, int(found.other or 0))))
@@ -51,11 +51,11 @@ def show(batches: Batches, batch_id: str, *, ledger_name: str) -> BatchReport:
     if undoing is not None and undoing.refused:
         advice = (
             f"batch {undoing.batch_id} reversed it but for {counted(undoing.refused, 'entry', 'entries')};"
-            f" tokenctl batches show {undoing.batch_id} says why, and the same command takes"
+            f" {commandline.line('batches', 'show', undoing.batch_id)} says why, and the same command takes"
             f" {fitting(undoing.refused, 'it back when it', 'them back when they')} can be"
         )
         command = again(undoing)
-    undo = f"tokenctl reverse --batch {batch.last} --reason mistake" if batch.standing == "done" else None
+    undo = commandline.undo_batch(batch.last) if batch.standing == "done" else None
     return BatchReport(batch, findings, rejects, advice, command, undo if batch.applied else None)
 
 
@@ -81,7 +81,7 @@ def _import(file: str, batch: BatchStanding) -> str:
 
 def _line(words: list[str], **flags: object) -> str:
     given = [word for flag, value in flags.items() if value for word in (f"--{flag}", str(value))]
-    return shlex.join(["tokenctl", *words, *given])
+    return commandline.line(*words, *given)
 
 
 def _way_on(batch: BatchStanding, rejects: str | None) -> tuple[str, str | None]:

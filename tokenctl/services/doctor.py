@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenctl import __version__, address
+from tokenctl import __version__, address, commandline
 from tokenctl.errors import TokenctlError
 from tokenctl.services import health_files
 
@@ -148,7 +148,7 @@ def _database(settings: Settings, probe: Callable[[], Probe | None]) -> Iterator
             return
         yield from _answers(asked)
     except TokenctlError as error:  # its detail may name hosts and logins
-        yield Fact("database", "answer", error.code, f"{error.title}; tokenctl health tells more")
+        yield Fact("database", "answer", error.code, f"{error.title}; {commandline.line('health')} tells more")
 
 
 def _answers(probe: Probe) -> Iterator[Fact]:
@@ -165,7 +165,7 @@ def _answers(probe: Probe) -> Iterator[Fact]:
         state = probe.schema()
         pending = len(state.pending()) if state.version <= newest_version() else 0
         fits = state.version == newest_version() and not pending
-        problem = None if fits else f"this tokenctl needs {newest_version()}: tokenctl db status"
+        problem = None if fits else f"this tokenctl needs {newest_version()}: {commandline.line('db', 'status')}"
         yield Fact("database", "schema", f"{state.version}, {pending} pending", problem)
     finally:
         probe.close()

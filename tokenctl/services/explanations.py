@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 
+from tokenctl import commandline
 from tokenctl.errors import LedgerBroken
 from tokenctl.services.balances import demand_past, not_found
 from tokenctl.storage.history import History, Part
@@ -90,7 +91,8 @@ class Explanation:
             f"THE NUMBERS OF {self.user_id} DO NOT AGREE: the {'last entry' if self.past else 'account'} says"
             f" {counted(self.balance, 'token')} after {counted(self.last_seq, 'entry', 'entries')},"
             f" its {counted(self.entries, 'entry sums', 'entries sum')} to {self.total:,}",
-            hint=f"promise and change nothing for this user; tokenctl verify --user {self.user_id} says what is wrong",
+            hint="promise and change nothing for this user;"
+            f" {commandline.line('verify', '--user', self.user_id)} says what is wrong",
             difference=self.difference,
         )
 

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
+from tokenctl import commandline
 from tokenctl.clients.generation import Outcome, Quality, Request
 from tokenctl.clients.generator import CALL_S, MOST_CALLS, TOTAL_S
 from tokenctl.errors import (
@@ -184,7 +185,7 @@ class Job:
         if at.outcome == "unknown_generation":
             raise NotFound(
                 f"user {user_id} has no generation {generation_id}",
-                hint=f"tokenctl holds list {user_id} --all shows them",
+                hint=f"{commandline.line('holds', 'list', user_id, '--all')} shows them",
             )
         if at.outcome == "captured":
             self._at = at

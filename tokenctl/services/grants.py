@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from tokenctl import commandline
 from tokenctl.errors import LimitNotConfirmed, OutcomeUnknown, TokenctlError, UsageError
 from tokenctl.grantfile import fields
 from tokenctl.models import Grant, Receipt
@@ -83,7 +83,6 @@ def counted(
 def command(grant: Grant) -> str:
     """The command line that does just this grant, with its key."""
     words = [
-        "tokenctl",
         "grant-bonus",
         grant.user_id,
         "--amount",
@@ -94,7 +93,7 @@ def command(grant: Grant) -> str:
     for flag, value in (("--note", grant.note), ("--ticket", grant.ticket), ("--campaign", grant.campaign)):
         words += [flag, value] if value else []
     words += [] if grant.campaign or not grant.key else ["--idempotency-key", grant.key]
-    return shlex.join([*words, *(["--new-user"] if grant.new_user else []), "--yes"])
+    return commandline.line(*words, *(["--new-user"] if grant.new_user else []), "--yes")
 
 
 def _asked(grant: Grant) -> str:

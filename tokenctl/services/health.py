@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tokenctl import commandline
 from tokenctl.errors import ConfigError, Fault, HealthUnknown, TimedOut, TokenctlError
 from tokenctl.services import health_files as files
 from tokenctl.services import health_rules as rules
@@ -163,7 +164,8 @@ class _Asker:
         """Refuse to look for an embedded database that nobody has made: looking must not make it."""
         if self._sources.settings.database.kind == "embedded" and not self._sources.embedded().is_initialised():
             raise HealthUnknown(
-                "there is no embedded database yet", hint="the first command makes it, or: tokenctl db start"
+                "there is no embedded database yet",
+                hint=f"the first command makes it, or: {commandline.line('db', 'start')}",
             )
 
 
@@ -225,7 +227,7 @@ def _check(ended: Ended[Check], settings: Settings, limit_s: float, *, over: boo
         return Check(name, "unknown", error.detail, error.hint)
     if isinstance(error, TokenctlError):
         if settings.database.kind == "embedded" and error.fault is Fault.CONNECT:
-            hint = "tokenctl db start; other commands start it when they need it"
+            hint = f"{commandline.line('db', 'start')}; other commands start it when they need it"
             return Check(name, "critical", "the embedded server does not run", hint)
         return Check(name, "critical", " ".join(error.detail.split()), error.hint)
     return Check(name, "unknown", f"unexpected {type(error).__name__}", "please report it")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tokenctl import commandline
 from tokenctl.errors import SchemaMismatch
 from tokenctl.services.health_report import STATES, Check, Gauge, Limits, Range
 from tokenctl.wording import counted
@@ -157,7 +158,7 @@ def schema(found: State, *, needs: int) -> Check:
         problems = [("warning", f"{counted(len(pending), 'file')} of functions to be applied: {_some(pending)}")]
     facts = [f"version {found.version}", "none pending"]
     values |= {"pending": pending}
-    return judged("schema", facts, problems, gauges=gauges, values=values, hint="tokenctl db migrate")
+    return judged("schema", facts, problems, gauges=gauges, values=values, hint=commandline.line("db", "migrate"))
 
 
 def jobs(found: Jobs, *, max_age_s: float | None) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tokenctl import commandline
 from tokenctl.errors import NotAllowed, NotFound, Refused
 from tokenctl.models import Generation, Hold
 from tokenctl.storage.generations import GenerationStore
@@ -19,7 +20,10 @@ def found(store: GenerationStore, user_id: str, hold_id: str) -> Generation:
     """The open hold of that name. Raises NotFound, or Refused when it is settled."""
     at = store.get(user_id, hold_id)
     if at.outcome == "unknown_generation":
-        raise NotFound(f"user {user_id} has no hold {hold_id}", hint=f"tokenctl holds list {user_id} --all shows them")
+        raise NotFound(
+            f"user {user_id} has no hold {hold_id}",
+            hint=f"{commandline.line('holds', 'list', user_id, '--all')} shows them",
+        )
     _still_open(at)
     return at
 
@@ -60,7 +64,7 @@ def _still_open(at: Generation) -> None:
     if at.outcome == "captured":
         raise Refused(
             f"hold {at.generation_id} was paid as {at.transaction}",
-            hint=f"tokenctl reverse {at.transaction} undoes that",
+            hint=f"{commandline.undo(str(at.transaction))} undoes that",
         )
     if at.outcome == "released":
         raise Refused(f"hold {at.generation_id} is released already", hint="nothing was changed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tokenctl import errors
+from tokenctl import commandline, errors
 from tokenctl.grantfile.display import clean
 from tokenctl.models import Receipt
 from tokenctl.services import balances
@@ -18,7 +18,7 @@ def refusal(ledger: Ledger, receipt: Receipt, *, ledger_name: str, asked: str) -
         case "unknown_entry":
             return errors.NotFound(
                 f"no such transaction of {receipt.user_id} in ledger {ledger_name}",
-                hint="tokenctl balance shows if the user exists",
+                hint=f"{commandline.line('balance', receipt.user_id)} shows if the user exists",
             )
         case "conflict":
             key = f"key {clean(receipt.idempotency_key or '?')} of {receipt.user_id}"

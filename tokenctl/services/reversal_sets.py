@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -12,6 +11,7 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, Self
 
+from tokenctl import commandline
 from tokenctl.errors import (
     AlreadyReversed,
     BalanceTooLarge,
@@ -163,7 +163,7 @@ class Undoing:
             return Refused(
                 "; ".join(why),
                 hint=f"the same command reverses the rest {when};"
-                f" tokenctl batches show {done.batch_id} names the entries",
+                f" {commandline.line('batches', 'show', done.batch_id)} names the entries",
                 refused=done.refused,
                 shortages=as_data(self.shortages),
             )
@@ -201,7 +201,9 @@ class Undoing:
         if chosen.batch is not None:
             self.original = self.store.batch(chosen.batch)
             if self.original is None:
-                raise NotFound(f"no batch {chosen.batch} in this ledger", hint="tokenctl batches lists them")
+                raise NotFound(
+                    f"no batch {chosen.batch} in this ledger", hint=f"{commandline.line('batches')} lists them"
+                )
         self.earlier = earlier = self.store.reversals(chosen)
         cut_off = next((batch.batch_id for batch in earlier if batch.state != "done"), None)
         self.store.close()
@@ -258,13 +260,14 @@ class Undoing:
         if not found and self.asked.chosen.operator is not None:
             return NotFound(
                 f"no entry was made by {self.asked.chosen.operator} {_span(self.asked.chosen)}",
-                hint="an operator is a database role, a user name or user@host, as tokenctl history shows them",
+                hint="an operator is a database role, a user name or user@host, as"
+                f" {commandline.line('history', 'USER')} shows them",
             )
         if (again := self._given_back()) is not None:
             return AlreadyReversed(
                 f"{self.name} was reversed, and batch {again} reversed that",
-                hint=f"nothing was changed; this undoes it again:\ntokenctl reverse --batch {again} --reason"
-                f" {self.asked.reason}",
+                hint="nothing was changed; this undoes it again:\n"
+                + commandline.line("reverse", "--batch", again, "--reason", self.asked.reason),
             )
         by = f" by batch {self.earlier[-1].batch_id} ({self.earlier[-1].operator})" if self.earlier else ""
         return AlreadyReversed(f"{self.name} is already reversed{by}", hint="nothing was changed")
@@ -317,7 +320,7 @@ def command(chosen: Selection, *, reason: str, note: object = None, ticket: obje
         "ticket": ticket,
     }
     given = [word for flag, value in flags.items() if value for word in (f"--{flag}", str(value))]
-    return shlex.join(["tokenctl", "reverse", *given])
+    return commandline.line("reverse", *given)
 
 
 def named(shortages: Sequence[LeftOut]) -> list[str]:

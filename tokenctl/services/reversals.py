@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 
+from tokenctl import commandline
 from tokenctl.errors import LimitNotConfirmed, OutcomeUnknown, UsageError
 from tokenctl.grantfile import fields
 from tokenctl.models import Receipt, Reversal
@@ -56,7 +56,7 @@ def post(ledger: Ledger, reversal: Reversal, *, ledger_name: str, again: str) ->
 
 def command(reversal: Reversal, amount: int | None = None) -> str:
     """The command line that does just this reversal, with its key; `amount` in tokens if it passes the limit."""
-    words = ["tokenctl", "reverse", f"{reversal.user_id}:{reversal.seq}", "--reason", reversal.reason]
+    words = ["reverse", f"{reversal.user_id}:{reversal.seq}", "--reason", reversal.reason]
     for flag, value in (
         ("--note", reversal.note),
         ("--ticket", reversal.ticket),
@@ -64,7 +64,7 @@ def command(reversal: Reversal, amount: int | None = None) -> str:
     ):
         words += [flag, value] if value else []
     confirmed = ["--yes"] if amount is None else ["--confirm-amount", str(amount)]
-    return shlex.join([*words, *confirmed])
+    return commandline.line(*words, *confirmed)
 
 
 def _asked(reversal: Reversal) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from tokenctl import commandline
 from tokenctl.errors import LedgerBroken, UsageError
 from tokenctl.models import Entry
 from tokenctl.services import history as histories
@@ -78,13 +79,14 @@ def read(history: History, ledger: Ledger, user_id: str, since: datetime, *, led
     if found.next_cursor is not None:
         raise UsageError(
             f"{user_id} has more than {MOST_ENTRIES:,} entries in {since:%Y-%m}; a statement holds no more",
-            hint=f"tokenctl export --user {user_id} --since {since:%Y-%m-%d} --format csv has all of them",
+            hint=f"{commandline.line('export', '--user', user_id, '--since', f'{since:%Y-%m-%d}', '--format', 'csv')}"
+            " has all of them",
         )
     month = Month(user_id, since, until, as_of, _opening(history, user_id, since, entries), entries)
     if not month.adds_up():
         raise LedgerBroken(
             f"the entries of {user_id} in {month.name} do not add up, so there is no statement",
-            hint=f"tokenctl verify --user {user_id} says where",
+            hint=f"{commandline.line('verify', '--user', user_id)} says where",
         )
     return month
 

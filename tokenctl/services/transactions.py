@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from tokenctl import commandline
 from tokenctl.errors import NotFound
 from tokenctl.models import Balance, Entry
 from tokenctl.services.balances import not_found
@@ -40,7 +41,7 @@ class Transaction:
     def undo(self) -> str | None:
         """The command that undoes it, or None when it is undone or the tokens are not there."""
         last = self.undo_of
-        return None if last is None or self.missing else f"tokenctl reverse {last.name} --reason mistake"
+        return None if last is None or self.missing else commandline.undo(last.name)
 
 
 def show(history: History, ledger: Ledger, user_id: str, seq: int, *, ledger_name: str) -> Transaction:
@@ -52,7 +53,7 @@ def show(history: History, ledger: Ledger, user_id: str, seq: int, *, ledger_nam
     if not chain:
         raise NotFound(
             f"no transaction {user_id}:{seq} in ledger {ledger_name}",
-            hint=f"tokenctl history {user_id} lists those of the user",
+            hint=f"{commandline.line('history', user_id)} lists those of the user",
         )
     return Transaction(chain[0], tuple(chain[1:]), balance)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import psycopg
 from psycopg import errors as pg_errors
 
+from tokenctl import commandline
 from tokenctl.errors import Fault, OutcomeUnknown, SchemaMismatch, TimedOut, TokenctlError
 from tokenctl.resilience.deadline import Deadline
 from tokenctl.resilience.events import Emit, QueryDone, Unreplicated, ignore
@@ -268,7 +269,7 @@ class Database:
         try:
             row = connection.execute(query("schema_state")).fetchone()
         except (pg_errors.UndefinedTable, pg_errors.InvalidSchemaName) as error:
-            raise SchemaMismatch("the database holds no ledger yet", hint="tokenctl db migrate") from error
+            raise SchemaMismatch("the database holds no ledger yet", hint=commandline.line("db", "migrate")) from error
         except psycopg.Error as error:
             raise failures.working(error, lost=connection.closed) from error
         if row is None:  # a SELECT of aggregates without FROM has one row

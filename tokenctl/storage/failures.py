@@ -14,6 +14,7 @@ import psycopg
 from psycopg import conninfo as libpq
 from psycopg import pq
 
+from tokenctl import commandline
 from tokenctl.errors import (
     Bug,
     ConfigError,
@@ -136,7 +137,7 @@ def working(error: psycopg.Error, *, lost: bool) -> TokenctlError:
         return _as(Fault.REFUSED, gone)
     for states, fault, kind, detail, hint in _BY_STATE:
         if state in states or state[:2] in states:
-            return _as(fault, kind(detail.format(state=state, constraint=constraint or "none"), hint=hint))
+            return _as(fault, kind(detail.format(state=state, constraint=constraint or "none"), hint=_way_on(hint)))
     what = f"SQLSTATE {state or 'none'}" + (f", constraint {constraint}" if constraint else "")
     return _as(Fault.BUG, Bug(f"the database refused a statement of tokenctl's ({what})"))
 
@@ -144,7 +145,7 @@ def working(error: psycopg.Error, *, lost: bool) -> TokenctlError:
 _AGAIN = "try again in a moment"
 _POOLER = "the database's pooler has no connection free"
 # Whole SQLSTATEs and classes (two characters), the first match counts.
-_BY_STATE: tuple[tuple[frozenset[str], Fault, type[TokenctlError], str, str], ...] = (
+_BY_STATE: tuple[tuple[frozenset[str], Fault, type[TokenctlError], str, str | tuple[str, ...]], ...] = (
     (
         frozenset({"42501"}),
         Fault.CONFIG,
@@ -157,7 +158,7 @@ _BY_STATE: tuple[tuple[frozenset[str], Fault, type[TokenctlError], str, str], ..
         Fault.CONFIG,
         SchemaMismatch,
         "the database's schema does not fit this tokenctl",
-        "tokenctl db migrate",
+        ("db", "migrate"),
     ),
     (frozenset({"55P03"}), Fault.LOCK, LockHeld, "somebody else holds a lock for too long", _AGAIN),
     (frozenset({"40001", "40P01"}), Fault.CONFLICT, TryLater, "the database was too busy to finish this", "try again"),
@@ -193,6 +194,11 @@ _BY_STATE: tuple[tuple[frozenset[str], Fault, type[TokenctlError], str, str], ..
         "",
     ),
 )
+
+
+def _way_on(hint: str | tuple[str, ...]) -> str:
+    """What to do: a sentence, or the words of a command."""
+    return hint if isinstance(hint, str) else commandline.line(*hint)
 
 
 def _as(fault: Fault, error: TokenctlError) -> TokenctlError:

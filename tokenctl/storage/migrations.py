@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 
+from tokenctl import commandline
 from tokenctl.errors import ConfigError, NotAllowed, SchemaMismatch
 from tokenctl.storage.queries import sql_root
 
@@ -75,7 +76,8 @@ class State:
         if self.version < version:
             raise SchemaMismatch(
                 f"the database has schema version {self.version}, this tokenctl needs {version}",
-                hint="tokenctl db migrate (look first with: tokenctl db migrate -n)",
+                hint=f"{commandline.line('db', 'migrate')}"
+                f" (look first with: {commandline.line('db', 'migrate', '-n')})",
             )
         self.demand_not_newer()
 

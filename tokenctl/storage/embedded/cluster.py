@@ -13,6 +13,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from tokenctl import commandline
 from tokenctl.errors import CannotCreate, ConfigError, TimedOut
 from tokenctl.storage.embedded import places
 
@@ -94,7 +95,7 @@ def _dump_and_restore(data_dir: Path, old: str, programs: Path, socket: Path, pr
         f'  "$OLD/pg_dump" {connection} --create --clean --if-exists tokenctl >> {dump}',
         f'  {prefix}"$OLD/pg_ctl" -D {data} -w -m fast stop',
         f"  mv {data} {kept}",
-        "  tokenctl db start",
+        f"  {commandline.line('db', 'start')}",
         f"  {psql} {connection} -d {SUPERUSER} -q -f {dump}",
     ]
 

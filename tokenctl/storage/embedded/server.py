@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from psycopg.conninfo import make_conninfo
 
+from tokenctl import commandline
 from tokenctl.errors import ConfigError, TimedOut, Unavailable
 from tokenctl.storage.embedded import binaries, cluster, locks, log, places, probe, processes
 from tokenctl.storage.embedded.cluster import SUPERUSER
@@ -248,7 +249,7 @@ class EmbeddedServer:
             f"The embedded server of {site.data_dir} did not answer in time: {why}",
             hint=f"It may still be recovering; try again. Its log is {self._log}"
             if reachable
-            else f"It runs without its socket in {site.socket_dir}. Stop it with: tokenctl db stop",
+            else f"It runs without its socket in {site.socket_dir}. Stop it with: {commandline.line('db', 'stop')}",
         )
 
     def _died(self, written: int) -> Unavailable:
