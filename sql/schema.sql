@@ -1679,12 +1679,15 @@ BEGIN
       SELECT * INTO reversal FROM tokenctl.token_transactions t WHERE t.user_id = p_user_id AND t.reverses_seq = p_seq;
       IF original.seq IS NULL THEN
         receipt.outcome := 'unknown_entry';
-      ELSIF reversal.seq IS NOT NULL AND reversal.request_id <> p_request_id AND reversal.idempotency_key IS DISTINCT FROM p_key THEN
+      ELSIF reversal.idempotency_key <> p_key OR p_key IS NULL AND reversal.request_id <> p_request_id THEN
         receipt := tokenctl.receipt_of(reversal);
         receipt.outcome := 'already_reversed';
       ELSE
         receipt := tokenctl.post_one(p_user_id, original.kind, -original.amount, p_reason, p_note, p_ticket, NULL,
           coalesce(p_key, reversal.idempotency_key, 'reverse:' || p_seq), p_seq, p_request_id, p_claimed_by, false);
+        IF receipt.outcome = 'conflict' AND reversal.seq IS NOT NULL AND coalesce(p_key, '') IN ('', 'reverse:' || p_seq) THEN
+          receipt.outcome := 'already_reversed';
+        END IF;
       END IF;
     END IF;
   END IF;

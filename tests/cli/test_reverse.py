@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from tests.cli.running import Cli
-from tests.pg import hold, post
+from tests.cli.test_cached_balance import lossy_address
+from tests.pg import hold, post, reverse
+from tests.proxy import NOTHING, WITHIN_REPLY
 from tokenctl.models import Receipt
 from tokenctl.storage.ledger import Ledger
 
@@ -62,7 +64,9 @@ def test_the_same_key_again_is_a_replay(cli: Cli) -> None:
     again = cli("reverse", "u1:1", *options, "--json").json
     assert again["data"] == first
     assert again["meta"]["replayed"] is True
-    assert "already reversed with this key: u1:2; nothing was changed" in cli("reverse", "u1:1", *options).err
+    told = cli("reverse", "u1:1", *options).err
+    assert "already reversed: u1:2 at 20" in told
+    assert "✓" not in told
     assert cli.written() == (1, 2, 0)
     assert cli("reverse", "u1:1", "--reason", "other", "--idempotency-key", "undo", "--yes").code == 65
 
@@ -136,6 +140,52 @@ def test_what_becomes_possible_after_the_look_is_not_done_unasked(cli: Cli) -> N
     cli.patch.setattr(Ledger, "preview_reversal", overtaken)
     assert cli("reverse", "u1:2", "--reason", "mistake", "--yes").code == 1
     assert cli.written() == (1, 2, 1)
+
+
+def meanwhile(cli: Cli, **given: Any) -> None:
+    """Have somebody else reverse u1:1 when the next command has looked, and before it posts."""
+    real = Ledger.reverse
+
+    def overtaken(*args: Any) -> Receipt:
+        assert reverse(cli.db.connect("support2"), "u1", 1, **given)["outcome"] == "applied"
+        return real(*args)
+
+    cli.patch.setattr(Ledger, "reverse", overtaken)
+
+
+@pytest.mark.parametrize("reason", ["mistake", "other"])
+def test_what_somebody_else_reverses_meanwhile_is_no_success(cli: Cli, reason: str) -> None:
+    cli.grant("u1", 500)
+    meanwhile(cli, reason=reason)
+    got = cli("reverse", "u1:1", "--reason", "mistake", "--yes", "--json")
+    assert (got.code, got.problem["type"]) == (1, "urn:tokenctl:problem:already-reversed")
+    assert f"u1:1 is already reversed by u1:2 (-500 {reason}; " in got.problem["detail"]
+    assert "✓" not in got.err
+    assert cli.balance() == 0
+
+
+@pytest.mark.parametrize("shared", [("--idempotency-key", "undo"), ("--request-id", "twice")])
+def test_what_a_run_with_the_same_name_reverses_meanwhile_is_a_replay(cli: Cli, shared: tuple[str, str]) -> None:
+    cli.grant("u1", 500)
+    meanwhile(cli, **{"--idempotency-key": {"key": "undo"}, "--request-id": {"request_id": "twice"}}[shared[0]])
+    got = cli("reverse", "u1:1", "--reason", "mistake", "--yes", *shared, "--json")
+    assert (got.code, got.json["meta"]["replayed"], got.json["data"]["id"]) == (0, True, "u1:2")
+    [line] = got.json["meta"]["warnings"]
+    assert line.startswith("already reversed: u1:2 at 20")
+    assert line.endswith(" by support2 (me@here); nothing was changed")
+    assert f"tokenctl: {line}" in got.err
+    assert "✓" not in got.err
+
+
+def test_a_reversal_whose_answer_was_lost_is_this_runs_own(cli: Cli) -> None:
+    cli.grant("u1", 500)
+    with lossy_address(cli) as between:
+        between.trigger, between.faults = b"reverse_v1", [NOTHING, WITHIN_REPLY]  # the look, then the reversal
+        got = cli("reverse", "u1:1", "--reason", "mistake", "--yes", "--json")
+    assert (got.code, between.befallen) == (0, 2)
+    assert (got.json["meta"]["replayed"], got.json["meta"]["warnings"]) == (False, [])
+    assert "reversed u1:1, balance 0" in got.err
+    assert cli.written() == (1, 2, 0)
 
 
 def test_an_unknown_batch(cli: Cli) -> None:

@@ -83,7 +83,7 @@ class Model:
         if seq > len(entries):
             return "unknown_entry"
         before = next((entry for entry in entries if entry.reverses == seq), None)
-        if before is not None and before.request != request and before.key != key:
+        if before is not None and (before.request != request if key is None else before.key != key):
             return "already_reversed"
         original = entries[seq - 1]
         used = key or (before.key if before is not None else f"reverse:{seq}")

@@ -124,6 +124,32 @@ def test_the_retry_of_a_reversal_is_told_from_a_second_one(ledger_db: LedgerDB) 
     assert reverse(connection, "u1", 1, request_id="x", key="other")["outcome"] == "already_reversed"
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "outcome"),
+    [
+        ({"key": "a"}, {"key": "b"}, "already_reversed"),
+        ({}, {"key": "b"}, "already_reversed"),
+        ({"key": "a"}, {"key": "reverse:1"}, "already_reversed"),
+        ({}, {"reason": "other"}, "already_reversed"),
+        ({"key": "a"}, {"reason": "other"}, "already_reversed"),
+        ({}, {"reason": "other", "key": "reverse:1"}, "already_reversed"),
+        ({}, {"reason": "other", "key": "reverse:1", "request_id": "x"}, "already_reversed"),
+        ({"key": "a"}, {"reason": "other", "key": "a"}, "conflict"),
+        ({"key": "a"}, {}, "replayed"),
+        ({"key": "a"}, {"key": "a", "request_id": "x"}, "replayed"),
+    ],
+)
+def test_a_second_reversal_is_a_conflict_only_of_a_key_that_somebody_chose(
+    ledger_db: LedgerDB, first: dict[str, str], second: dict[str, str], outcome: str
+) -> None:
+    connection = ledger_db.connect("support1")
+    post(connection, key="k")
+    assert reverse(connection, "u1", 1, **first)["outcome"] == "applied"
+    got = reverse(connection, "u1", 1, **second)
+    assert (got["outcome"], got["seq"], got["reverses_seq"]) == (outcome, 2, 1)
+    ledger_db.check()
+
+
 def test_the_replay_of_a_reversed_grant_is_refused_until_the_reversal_is_undone(ledger_db: LedgerDB) -> None:
     connection = ledger_db.connect("support1")
     post(connection, key="k")

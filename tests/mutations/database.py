@@ -137,6 +137,13 @@ DATABASE = (
         (f"{_POSTING}::test_reversals_at_once_are_one",),
     ),
     Mutation(
+        "a conflict is of a key that somebody chose",
+        _POST,
+        "coalesce(p_key, '') IN ('', 'reverse:' || p_seq) THEN",
+        "false THEN",
+        (f"{_POSTING}::test_a_second_reversal_is_a_conflict_only_of_a_key_that_somebody_chose",),
+    ),
+    Mutation(
         "a function of the owner pins its search path",
         _POST,
         "p_claimed_by text, p_new_user boolean\n) RETURNS tokenctl.receipt_v1\n"

@@ -322,4 +322,11 @@ PROGRAM = (
         "self.total if self.resumes else self.limits.batch_total",
         ("tests/cli/test_reverse_confirmed.py::test_a_resumed_reversal_moves_no_more_than_was_confirmed",),
     ),
+    Mutation(
+        "a reversal is posted without the key that nobody chose",
+        "tokenctl/services/reversals.py",
+        "        receipt = ledger.reverse(reversal)",
+        '        receipt = ledger.reverse(Reversal(**{**vars(reversal), "key": _key(reversal)}))',
+        ("tests/cli/test_reverse.py::test_what_somebody_else_reverses_meanwhile_is_no_success",),
+    ),
 )

@@ -137,7 +137,7 @@ def _one(run: Run, reversal: Reversal, *, dry_run: bool, yes: bool, confirm_amou
         run.output.require_answer("--yes", given=confirmed)
     run.banner()
     name, limit = run.settings.profile, run.settings.limits.grant
-    keyed, receipt = reversals.preview(run.runtime.ledger, reversal, ledger_name=name, dry_run=dry_run)
+    receipt = reversals.preview(run.runtime.ledger, reversal, ledger_name=name, dry_run=dry_run)
     must_type = reversals.must_type(receipt, limit=limit, confirm_amount=confirm_amount)
     amount = abs(receipt.amount or 0)
     if not receipt.replayed and not dry_run:
@@ -147,19 +147,28 @@ def _one(run: Run, reversal: Reversal, *, dry_run: bool, yes: bool, confirm_amou
             run.output.confirm_number("amount", amount)
         elif not confirmed:
             run.output.confirm(f"Reverse {reversal.user_id}:{reversal.seq}?")
-        again = reversals.command(keyed, amount if amount > limit else None)
+        again = reversals.command(reversal, amount if amount > limit else None)
         run.output.unfinished = f"whether it was reversed is unknown; this tells, and reverses at most once:\n{again}"
-        receipt = reversals.post(run.runtime.ledger, keyed, ledger_name=name, again=again)
+        receipt = reversals.post(run.runtime.ledger, reversal, ledger_name=name, again=again)
         run.output.unfinished = None
-        run.output.say(f"reversed {reversal.user_id}:{reversal.seq}, balance {receipt.balance_after:,}", mark="✓")
-    elif receipt.replayed:
-        run.output.warn(f"tokenctl: already reversed with this key: {receipt.name}; nothing was changed")
-    else:
-        run.output.say(f"dry run, nothing was written: {_change(receipt)}")
+    _talk(run, receipt, dry_run=dry_run)
     if not dry_run:  # now, or by the run that this one repeats
         moved = f"{receipt.amount:+,} {fitting(amount, 'token')}"
         run.output.committed = f"{receipt.name}, {moved}, reverses {reversal.user_id}:{reversal.seq}"
     run.show(views.receipt(views.REVERSAL, receipt, dry_run=dry_run))
+
+
+def _talk(run: Run, receipt: Receipt, *, dry_run: bool) -> None:
+    if receipt.replayed:  # with this key or request id, before or while the question stood
+        when = f"{receipt.created_at:%Y-%m-%d %H:%M} UTC" if receipt.created_at else "?"
+        line = f"already reversed: {receipt.name} at {when} by {receipt.operator} ({receipt.claimed_by})"
+        run.warnings.append(f"{line}; nothing was changed")
+        run.output.warn(f"tokenctl: {line}; nothing was changed")
+    elif dry_run:
+        run.output.say(f"dry run, nothing was written: {_change(receipt)}")
+    else:
+        reversed_ = f"{receipt.user_id}:{receipt.reverses_seq}"
+        run.output.say(f"reversed {reversed_}, balance {receipt.balance_after:,}", mark="✓")
 
 
 def _change(receipt: Receipt) -> str:

@@ -1,8 +1,6 @@
-"""Undoing one transaction: its compensating entry, looked at, then posted with its key."""
+"""Undoing one transaction: its compensating entry, looked at, then posted."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 from tokenctl import commandline
 from tokenctl.errors import LimitNotConfirmed, OutcomeUnknown, UsageError
@@ -30,24 +28,29 @@ def must_type(receipt: Receipt, *, limit: int, confirm_amount: int | None) -> bo
     return amount > limit and confirm_amount is None
 
 
-def preview(ledger: Ledger, reversal: Reversal, *, ledger_name: str, dry_run: bool) -> tuple[Reversal, Receipt]:
-    """The reversal with its key, and what the ledger would answer. Raises what it would refuse.
+def preview(ledger: Ledger, reversal: Reversal, *, ledger_name: str, dry_run: bool) -> Receipt:
+    """What the ledger would answer. Raises what it would refuse.
 
     A refusal stays on record; a dry run leaves no trace.
     """
     receipt = ledger.preview_reversal(reversal, record=not dry_run)
     if not receipt.done:
         raise refusal(ledger, receipt, ledger_name=ledger_name, asked=_asked(reversal))
-    return replace(reversal, key=receipt.idempotency_key), receipt
+    return receipt
 
 
 def post(ledger: Ledger, reversal: Reversal, *, ledger_name: str, again: str) -> Receipt:
-    """Post a reversal that has its key. Raises the refusal, or OutcomeUnknown with the command `again`."""
+    """Post it, with a key only if somebody chose one: else another's reversal would pass for this one's replay.
+
+    Raises the refusal, or OutcomeUnknown with the command `again`.
+    """
     try:
         receipt = ledger.reverse(reversal)
     except OutcomeUnknown as error:
         raise OutcomeUnknown(
-            error.detail, hint=f"run again, it cannot be reversed twice:\n{again}", **error.context
+            error.detail,
+            hint=f"run again, it cannot be reversed twice:\n{again}",
+            **{**error.context, "key": _key(reversal)},
         ) from error
     if not receipt.done:
         raise refusal(ledger, receipt, ledger_name=ledger_name, asked=_asked(reversal))
@@ -55,16 +58,21 @@ def post(ledger: Ledger, reversal: Reversal, *, ledger_name: str, again: str) ->
 
 
 def command(reversal: Reversal, amount: int | None = None) -> str:
-    """The command line that does just this reversal, with its key; `amount` in tokens if it passes the limit."""
+    """The command line that settles just this reversal, by its key; `amount` in tokens if it passes the limit."""
     words = ["reverse", f"{reversal.user_id}:{reversal.seq}", "--reason", reversal.reason]
     for flag, value in (
         ("--note", reversal.note),
         ("--ticket", reversal.ticket),
-        ("--idempotency-key", reversal.key),
+        ("--idempotency-key", _key(reversal)),
     ):
         words += [flag, value] if value else []
     confirmed = ["--yes"] if amount is None else ["--confirm-amount", str(amount)]
     return commandline.line(*words, *confirmed)
+
+
+def _key(reversal: Reversal) -> str:
+    """The key that it has, chosen or the ledger's own."""
+    return reversal.key or f"reverse:{reversal.seq}"
 
 
 def _asked(reversal: Reversal) -> str:
