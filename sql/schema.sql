@@ -544,6 +544,7 @@ CREATE TABLE tokenctl.import_lanes (
     findings jsonb,
     finished_at timestamp with time zone,
     from_user text COLLATE pg_catalog."C",
+    staged_lines bigint,
     CONSTRAINT lane_adds_up CHECK (((state = 'pending'::text) OR ((((applied + replayed) + conflicting) + refused) = staged))),
     CONSTRAINT lane_state_known CHECK ((state = ANY (ARRAY['pending'::text, 'done'::text])))
 );
@@ -570,6 +571,10 @@ BEGIN
   IF batch.state <> 'applying' THEN
     RAISE EXCEPTION 'batch % has not begun', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
   END IF;
+  -- Who lost the lock without noticing would post what another run of the same login has staged and planned.
+  IF batch.request_id <> p_request_id THEN
+    RAISE EXCEPTION 'batch % was opened anew', p_batch USING ERRCODE = 'insufficient_privilege', CONSTRAINT = 'batch_lost';
+  END IF;
   -- The commit of a slice need not wait for the disk: nothing is promised before
   -- import_close_v1, whose commit waits, and the log reaches the disk in order. A crash
   -- of the server takes the slice together with its lane, and the next run posts it.
@@ -587,6 +592,7 @@ BEGIN
   v_users := 'user_id >= ' || quote_literal(lane.from_user) || coalesce(' AND user_id < ' || quote_literal((
     SELECT min(l.from_user) FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.part = p_part AND l.from_user > lane.from_user)), '');
   v_source := format('(SELECT * FROM %s WHERE %s)', tokenctl.staging_part(p_batch, p_part), v_users);
+  v_judge := lane.applied > 0;  -- posted before, and to be judged again
   IF batch.kind = 'reversal' THEN  -- what the plan left out stays out, also where nothing would refuse it by now
     EXECUTE format('SELECT EXISTS (SELECT FROM %s s WHERE left_out IS NOT NULL)', v_source) INTO v_judge;
   END IF;
@@ -595,6 +601,11 @@ BEGIN
       lane.applied := tokenctl.post_set(p_part, v_source, format('SELECT user_id, tokens, n FROM %s WHERE part = %s AND %s ORDER BY user_id',
         tokenctl.staging_sums(p_batch), p_part, v_users), v_users, lane.staged_users, batch.kind = 'reversal', p_batch, p_request_id, p_claimed_by);
       lane.applied_tokens := lane.staged_tokens;
+      lane.replayed := 0;
+      lane.replayed_tokens := 0;
+      lane.conflicting := 0;
+      lane.refused := 0;
+      lane.findings := NULL;
     EXCEPTION WHEN unique_violation OR check_violation OR numeric_value_out_of_range THEN
       v_judge := true;
     END;
@@ -621,22 +632,29 @@ $$;
 ALTER FUNCTION tokenctl.import_apply_v1(p_batch text, p_part integer, p_slice integer, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
 
 --
--- Name: import_begin_v1(text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+-- Name: import_begin_v1(text, jsonb); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
 --
 
-CREATE FUNCTION tokenctl.import_begin_v1(p_batch text) RETURNS void
+CREATE FUNCTION tokenctl.import_begin_v1(p_batch text, p_asked jsonb) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '10s'
     AS $$
 BEGIN
   PERFORM tokenctl.import_own(p_batch);
-  UPDATE tokenctl.import_batches b SET state = 'applying' WHERE b.batch_id = p_batch;
+  UPDATE tokenctl.import_batches b SET state = 'applying', options = b.options || jsonb_build_object('asked', p_asked)
+  WHERE b.batch_id = p_batch;
+  UPDATE tokenctl.import_lanes l
+  SET state = 'pending', staged = c.staged, staged_tokens = c.tokens, staged_users = c.users, staged_lines = c.lines, finished_at = NULL
+  FROM (SELECT DISTINCT d.part FROM tokenctl.import_lanes d WHERE d.batch_id = p_batch AND d.state = 'done') d,
+    tokenctl.import_slices(p_batch, d.part) c
+  WHERE l.batch_id = p_batch AND l.part = d.part AND l.slice = c.slice AND l.state = 'done'
+    AND (l.staged, l.staged_lines) IS DISTINCT FROM (c.staged, c.lines);
 END
 $$;
 
 
-ALTER FUNCTION tokenctl.import_begin_v1(p_batch text) OWNER TO tokenctl_owner;
+ALTER FUNCTION tokenctl.import_begin_v1(p_batch text, p_asked jsonb) OWNER TO tokenctl_owner;
 
 --
 -- Name: import_batches; Type: TABLE; Schema: tokenctl; Owner: tokenctl_owner
@@ -730,24 +748,16 @@ CREATE FUNCTION tokenctl.import_cut(batch tokenctl.import_batches, p_part intege
     AS $_$
 BEGIN
   IF EXISTS (SELECT FROM tokenctl.import_lanes l WHERE l.batch_id = batch.batch_id AND l.part = p_part AND l.from_user IS NOT NULL) THEN
-    EXECUTE format($sql$
-      UPDATE tokenctl.import_lanes l SET staged = c.staged, staged_tokens = c.tokens, staged_users = c.users
-      FROM (
-        SELECT b.slice, coalesce(sum(u.n), 0) AS staged, coalesce(sum(u.tokens), 0) AS tokens, count(u.user_id) AS users
-        FROM (SELECT slice, from_user, lead(from_user) OVER (ORDER BY from_user) AS until
-              FROM tokenctl.import_lanes WHERE batch_id = $1 AND part = $2 AND from_user IS NOT NULL) b
-        LEFT JOIN %s u ON u.part = $2 AND u.user_id >= b.from_user AND (b.until IS NULL OR u.user_id < b.until)
-        GROUP BY b.slice) c
-      WHERE l.batch_id = $1 AND l.part = $2 AND l.slice = c.slice AND l.state = 'pending' $sql$, tokenctl.staging_sums(batch.batch_id))
-    USING batch.batch_id, p_part;
+    UPDATE tokenctl.import_lanes l SET staged = c.staged, staged_tokens = c.tokens, staged_users = c.users, staged_lines = c.lines
+    FROM tokenctl.import_slices(batch.batch_id, p_part) c
+    WHERE l.batch_id = batch.batch_id AND l.part = p_part AND l.slice = c.slice AND l.state = 'pending';
     RETURN;
   END IF;
-  -- Lanes that were made before slices had a first user hold what they posted, and no more.
-  DELETE FROM tokenctl.import_lanes l WHERE l.batch_id = batch.batch_id AND l.part = p_part AND l.state = 'pending';
+  -- Lanes that were made before slices had a first user: what they posted is judged again.
+  DELETE FROM tokenctl.import_lanes l WHERE l.batch_id = batch.batch_id AND l.part = p_part;
   EXECUTE format($sql$
-    INSERT INTO tokenctl.import_lanes (batch_id, part, slice, from_user, staged, staged_tokens, staged_users)
-    SELECT $1, $2, s.slice + (SELECT coalesce(max(l.slice) + 1, 0) FROM tokenctl.import_lanes l WHERE l.batch_id = $1 AND l.part = $2),
-      CASE s.slice WHEN 0 THEN '' ELSE min(s.user_id) END, sum(s.n), sum(s.tokens), count(*)
+    INSERT INTO tokenctl.import_lanes (batch_id, part, slice, from_user, staged, staged_tokens, staged_users, staged_lines)
+    SELECT $1, $2, s.slice, CASE s.slice WHEN 0 THEN '' ELSE min(s.user_id) END, sum(s.n), sum(s.tokens), count(*), bit_xor(s.lines)
     FROM (SELECT u.*, (tokenctl.sum_tokens(u.n) OVER (ORDER BY u.user_id ROWS UNBOUNDED PRECEDING) - u.n) * $3 / $4 AS slice
           FROM %s u WHERE u.part = $2) s
     GROUP BY s.slice $sql$, tokenctl.staging_sums(batch.batch_id))
@@ -880,7 +890,7 @@ BEGIN
   INSERT INTO tokenctl.import_batches AS b (batch_id, kind, file_name, file_sha256, file_size, options, slices, operator, claimed_by, request_id)
   VALUES (p_batch, 'import', p_file_name, p_sha256, p_size, p_options, p_slices, session_user, p_claimed_by, p_request_id)
   ON CONFLICT (batch_id) DO UPDATE SET operator = excluded.operator, claimed_by = excluded.claimed_by, request_id = excluded.request_id
-  WHERE b.file_sha256 = excluded.file_sha256 AND b.options = excluded.options;
+  WHERE b.file_sha256 = excluded.file_sha256 AND b.options - 'asked' = excluded.options;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'batch % is other work', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
   END IF;
@@ -922,10 +932,10 @@ $$;
 ALTER FUNCTION tokenctl.import_own(p_batch text) OWNER TO tokenctl_owner;
 
 --
--- Name: import_plan_v1(text, integer, boolean, boolean); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+-- Name: import_plan_v1(text, integer, boolean, bigint[]); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
 --
 
-CREATE FUNCTION tokenctl.import_plan_v1(p_batch text, p_part integer, p_known_only boolean, p_drop boolean) RETURNS TABLE(staged bigint, tokens bigint, users bigint, new_users bigint, repeated_users bigint, duplicate bigint, findings bigint, replayed bigint, replayed_tokens bigint, own bigint, own_tokens bigint, largest_user text, largest_tokens bigint)
+CREATE FUNCTION tokenctl.import_plan_v1(p_batch text, p_part integer, p_known_only boolean, p_drop bigint[]) RETURNS TABLE(staged bigint, tokens bigint, users bigint, new_users bigint, duplicate bigint, findings bigint, replayed bigint, replayed_tokens bigint, own bigint, own_tokens bigint, largest_user text, largest_tokens bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET work_mem TO '64MB'
@@ -947,10 +957,12 @@ DECLARE
   v_known    text;
   v_matches  bigint;
   v_other    bigint;
-  v_lines    bigint[];
 BEGIN
   duplicate := 0;
   findings := 0;
+  IF cardinality(p_drop) > 0 THEN
+    EXECUTE format('DELETE FROM %s s WHERE s.line = ANY ($1)', v_table) USING p_drop;
+  END IF;
   -- 1.5 ms, for which the smaller side of the join with the ledger is the one that is hashed.
   EXECUTE format('ANALYZE %s (user_id, idempotency_key)', v_table);
   -- OFFSET keeps the pattern away from the single rows.
@@ -976,31 +988,28 @@ BEGIN
   ELSE
     replayed := 0; replayed_tokens := 0; own := 0; own_tokens := 0; v_other := 0;
   END IF;
-  IF v_repeated OR v_large OR v_other > 0 OR p_known_only THEN
+  IF p_drop IS NULL AND (v_repeated OR v_large OR v_other > 0 OR p_known_only) THEN
     EXECUTE format($sql$
       DELETE FROM %1$s s USING (
         SELECT user_id, idempotency_key, min(line) AS first_line FROM %1$s GROUP BY 1, 2
         HAVING count(*) > 1 AND count(DISTINCT (kind, amount, reason, ticket)) = 1) k
       WHERE s.user_id = k.user_id AND s.idempotency_key = k.idempotency_key AND s.line > k.first_line $sql$, v_table);
     GET DIAGNOSTICS duplicate = ROW_COUNT;
-    SELECT array_agg(DISTINCT f.line), count(DISTINCT f.line) INTO v_lines, findings
-    FROM tokenctl.import_findings_v1(p_batch, p_part, p_known_only) f WHERE NOT p_drop OR f.problem <> 'refused';
-    IF p_drop AND findings > 0 THEN
-      EXECUTE format('DELETE FROM %s s WHERE s.line = ANY ($1)', v_table) USING v_lines;
-    END IF;
-    IF duplicate > 0 OR p_drop AND findings > 0 THEN  -- what was taken out is not counted
+    SELECT count(DISTINCT f.line) INTO findings FROM tokenctl.import_findings_v1(p_batch, p_part, p_known_only) f;
+    IF duplicate > 0 THEN  -- what was taken out is not counted
       EXECUTE v_known INTO replayed, replayed_tokens, own, own_tokens, v_other USING p_batch;
     END IF;
   END IF;
 
   EXECUTE format('DELETE FROM %s WHERE part = $1', v_sums) USING p_part;
-  EXECUTE format('INSERT INTO %s (part, user_id, tokens, n) SELECT $1, user_id, tokenctl.sum_tokens(amount), count(*) FROM %s GROUP BY 2 ORDER BY 2',
+  EXECUTE format('INSERT INTO %s (part, user_id, tokens, n, lines)'
+    ' SELECT $1, user_id, tokenctl.sum_tokens(amount), count(*), bit_xor(hashint8extended(line, 0)) FROM %s GROUP BY 2 ORDER BY 2',
     v_sums, v_table) USING p_part;
   EXECUTE format($sql$
-    SELECT coalesce(sum(u.n), 0), coalesce(sum(u.tokens), 0), count(*), count(*) FILTER (WHERE a.user_id IS NULL), count(*) FILTER (WHERE u.n > 1),
+    SELECT coalesce(sum(u.n), 0), coalesce(sum(u.tokens), 0), count(*), count(*) FILTER (WHERE a.user_id IS NULL),
       (array_agg(u.user_id ORDER BY abs(u.tokens) DESC, u.user_id))[1], max(abs(u.tokens))
     FROM %s u LEFT JOIN %s a USING (user_id) WHERE u.part = $1 $sql$, v_sums, v_accounts)
-  INTO staged, tokens, users, new_users, repeated_users, largest_user, largest_tokens USING p_part;
+  INTO staged, tokens, users, new_users, largest_user, largest_tokens USING p_part;
   PERFORM tokenctl.import_cut(batch, p_part, staged);
   -- Past some ten slices an index beats reading the partition for each of them.
   IF batch.slices > 10 THEN
@@ -1011,7 +1020,7 @@ END
 $_$;
 
 
-ALTER FUNCTION tokenctl.import_plan_v1(p_batch text, p_part integer, p_known_only boolean, p_drop boolean) OWNER TO tokenctl_owner;
+ALTER FUNCTION tokenctl.import_plan_v1(p_batch text, p_part integer, p_known_only boolean, p_drop bigint[]) OWNER TO tokenctl_owner;
 
 --
 -- Name: import_reap(); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
@@ -1053,6 +1062,28 @@ $$;
 
 
 ALTER FUNCTION tokenctl.import_seal_v1(p_batch text) OWNER TO tokenctl_owner;
+
+--
+-- Name: import_slices(text, integer); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.import_slices(p_batch text, p_part integer) RETURNS TABLE(slice integer, staged bigint, tokens bigint, users bigint, lines bigint)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+BEGIN
+  RETURN QUERY EXECUTE format($sql$
+    SELECT b.slice, coalesce(sum(u.n), 0)::bigint, coalesce(sum(u.tokens), 0)::bigint, count(u.user_id), coalesce(bit_xor(u.lines), 0)
+    FROM (SELECT l.slice, l.from_user, lead(l.from_user) OVER (ORDER BY l.from_user) AS until
+          FROM tokenctl.import_lanes l WHERE l.batch_id = $1 AND l.part = $2 AND l.from_user IS NOT NULL) b
+    LEFT JOIN %s u ON u.part = $2 AND u.user_id >= b.from_user AND (b.until IS NULL OR u.user_id < b.until)
+    GROUP BY b.slice $sql$, tokenctl.staging_sums(p_batch))
+  USING p_batch, p_part;
+END
+$_$;
+
+
+ALTER FUNCTION tokenctl.import_slices(p_batch text, p_part integer) OWNER TO tokenctl_owner;
 
 --
 -- Name: may_generate(); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
@@ -1118,18 +1149,19 @@ CREATE FUNCTION tokenctl.post_judged(lane tokenctl.import_lanes, p_source text, 
 DECLARE
   v_lines bigint[];
   v_users bigint;
+  v_own   bigint;
   v_good  text;
 BEGIN
   -- A row's verdict: `replayed`, `conflict`, `reversed` (the plan says what that is), `refused`, `too_large`
-  -- (of a reversal; an import has no other refusal), or NULL for a row that can be posted. Inside the
-  -- file the first row of a key is the one that counts.
+  -- (of a reversal; an import has no other refusal), `own` for one that this batch posted before it was
+  -- cut off, or NULL for a row that can be posted. Inside the file the first row of a key is the one that counts.
   EXECUTE format($sql$
     SELECT coalesce(array_agg(line) FILTER (WHERE verdict IS NULL), '{}'), count(DISTINCT user_id) FILTER (WHERE verdict IS NULL),
-      coalesce(sum(amount) FILTER (WHERE verdict IS NULL), 0),
+      count(*) FILTER (WHERE verdict = 'own'), coalesce(sum(amount) FILTER (WHERE verdict IS NULL OR verdict = 'own'), 0),
       count(*) FILTER (WHERE verdict = 'replayed'), coalesce(sum(amount) FILTER (WHERE verdict = 'replayed'), 0),
       count(*) FILTER (WHERE verdict = 'conflict'), count(*) FILTER (WHERE verdict IN ('reversed', 'refused', 'too_large')),
       jsonb_agg(jsonb_build_object('line', line, 'user_id', user_id, 'problem', verdict, 'seq', coalesce(other_seq, reverses_seq)) ORDER BY line)
-        FILTER (WHERE verdict <> 'replayed')
+        FILTER (WHERE verdict NOT IN ('own', 'replayed'))
     FROM (
       SELECT user_id, line, amount, reverses_seq, other_seq, CASE
         WHEN known IS NOT NULL THEN known
@@ -1141,12 +1173,12 @@ BEGIN
           coalesce(a.balance - a.held, 0) + sum(k.amount) OVER (PARTITION BY k.user_id, k.known ORDER BY k.line) AS running
         FROM (
           SELECT s.user_id, s.line, s.amount, s.reverses_seq, t.seq AS other_seq, CASE
-            WHEN r.seq IS NOT NULL THEN 'replayed'
+            WHEN r.seq IS NOT NULL THEN CASE r.batch_id WHEN $2 THEN 'own' ELSE 'replayed' END
             WHEN s.left_out IS NOT NULL THEN s.left_out
             WHEN t.seq IS NULL AND row_number() OVER (PARTITION BY s.user_id, s.idempotency_key ORDER BY s.line) = 1 THEN NULL
             WHEN t.seq IS NOT NULL AND (s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq)
               IS NOT DISTINCT FROM (t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq)
-              THEN CASE WHEN t.batch_id IS DISTINCT FROM $2 AND %5$s THEN 'reversed' ELSE 'replayed' END
+              THEN CASE WHEN t.batch_id = $2 THEN 'own' WHEN %5$s THEN 'reversed' ELSE 'replayed' END
             ELSE 'conflict' END AS known
           FROM %1$s s
           LEFT JOIN %2$s t ON t.user_id = s.user_id AND t.idempotency_key = s.idempotency_key
@@ -1154,10 +1186,14 @@ BEGIN
         LEFT JOIN (SELECT a.user_id, a.balance, %4$s AS held FROM %3$s a) a USING (user_id)) s) judged $sql$,
     p_source, format('tokenctl.%I', 'token_transactions_' || lane.part), format('tokenctl.%I', 'token_accounts_' || lane.part),
     tokenctl.held_by_a(lane.part), tokenctl.taken_back(lane.part))
-  INTO v_lines, v_users, lane.applied_tokens, lane.replayed, lane.replayed_tokens, lane.conflicting, lane.refused, lane.findings
+  INTO v_lines, v_users, v_own, lane.applied_tokens, lane.replayed, lane.replayed_tokens, lane.conflicting, lane.refused, lane.findings
   USING p_reversal, lane.batch_id;
+  IF v_own < lane.applied THEN
+    RAISE EXCEPTION 'rows that batch % posted before are left out now', lane.batch_id
+      USING ERRCODE = 'object_not_in_prerequisite_state', CONSTRAINT = 'posted_before';
+  END IF;
   v_good := format('(SELECT * FROM %s s WHERE line = ANY (%L::bigint[]))', p_source, v_lines);
-  lane.applied := tokenctl.post_set(lane.part, v_good,
+  lane.applied := v_own + tokenctl.post_set(lane.part, v_good,
     format('SELECT user_id, tokenctl.sum_tokens(amount) AS tokens, count(*) AS n FROM %s s GROUP BY user_id ORDER BY user_id', v_good), 'true', v_users, p_reversal, lane.batch_id, p_request_id, p_claimed_by);
   RETURN lane;
 END
@@ -1858,7 +1894,7 @@ DECLARE
   v_parts integer := tokenctl.partition_count();
 BEGIN
   PERFORM tokenctl.staging_drop(p_batch);
-  EXECUTE format('CREATE UNLOGGED TABLE %s (part integer, user_id text COLLATE "C", tokens bigint NOT NULL, n bigint NOT NULL,'
+  EXECUTE format('CREATE UNLOGGED TABLE %s (part integer, user_id text COLLATE "C", tokens bigint NOT NULL, n bigint NOT NULL, lines bigint NOT NULL,'
     ' PRIMARY KEY (part, user_id)) WITH (autovacuum_enabled = off)', tokenctl.staging_sums(p_batch));
   EXECUTE format($sql$
     CREATE TABLE %s (
@@ -2165,6 +2201,14 @@ ALTER TABLE tokenctl.token_holds OWNER TO tokenctl_owner;
 
 ALTER TABLE ONLY tokenctl.audit_log
     ADD CONSTRAINT audit_log_pkey PRIMARY KEY (audit_id);
+
+
+--
+-- Name: import_batches batch_rows_add_up; Type: CHECK CONSTRAINT; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+ALTER TABLE tokenctl.import_batches
+    ADD CONSTRAINT batch_rows_add_up CHECK (((kind = 'reversal'::text) OR (state <> 'done'::text) OR (rows_read = (((((applied + replayed) + conflicting) + refused) + rejected) + duplicate)))) NOT VALID;
 
 
 --
@@ -2623,11 +2667,11 @@ GRANT ALL ON FUNCTION tokenctl.import_apply_v1(p_batch text, p_part integer, p_s
 
 
 --
--- Name: FUNCTION import_begin_v1(p_batch text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+-- Name: FUNCTION import_begin_v1(p_batch text, p_asked jsonb); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
 --
 
-REVOKE ALL ON FUNCTION tokenctl.import_begin_v1(p_batch text) FROM PUBLIC;
-GRANT ALL ON FUNCTION tokenctl.import_begin_v1(p_batch text) TO tokenctl_batch;
+REVOKE ALL ON FUNCTION tokenctl.import_begin_v1(p_batch text, p_asked jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.import_begin_v1(p_batch text, p_asked jsonb) TO tokenctl_batch;
 
 
 --
@@ -2693,11 +2737,11 @@ REVOKE ALL ON FUNCTION tokenctl.import_own(p_batch text) FROM PUBLIC;
 
 
 --
--- Name: FUNCTION import_plan_v1(p_batch text, p_part integer, p_known_only boolean, p_drop boolean); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+-- Name: FUNCTION import_plan_v1(p_batch text, p_part integer, p_known_only boolean, p_drop bigint[]); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
 --
 
-REVOKE ALL ON FUNCTION tokenctl.import_plan_v1(p_batch text, p_part integer, p_known_only boolean, p_drop boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION tokenctl.import_plan_v1(p_batch text, p_part integer, p_known_only boolean, p_drop boolean) TO tokenctl_batch;
+REVOKE ALL ON FUNCTION tokenctl.import_plan_v1(p_batch text, p_part integer, p_known_only boolean, p_drop bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.import_plan_v1(p_batch text, p_part integer, p_known_only boolean, p_drop bigint[]) TO tokenctl_batch;
 
 
 --
@@ -2713,6 +2757,13 @@ REVOKE ALL ON FUNCTION tokenctl.import_reap() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tokenctl.import_seal_v1(p_batch text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tokenctl.import_seal_v1(p_batch text) TO tokenctl_batch;
+
+
+--
+-- Name: FUNCTION import_slices(p_batch text, p_part integer); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.import_slices(p_batch text, p_part integer) FROM PUBLIC;
 
 
 --

@@ -103,14 +103,12 @@ class Client:
         """Take no more rows."""
         self.value("import_seal_v1", self.batch)
 
-    def plan(self, *, known_only: bool = False, drop: bool = False) -> dict[str, int]:
-        """Plan all partitions; the sums of the counts."""
+    def plan(self, *, known_only: bool = False, drop: list[int] | None = None) -> dict[str, int]:
+        """Plan all partitions, without the lines in `drop`; the sums of the counts."""
         total: dict[str, int] = {}
         for part in range(4):
             values = {"b": self.batch, "p": part, "k": known_only, "d": drop}
-            found = call(
-                self.connection, "SELECT * FROM tokenctl.import_plan_v1(%(b)s, %(p)s, %(k)s, %(d)s)", dict(values)
-            )
+            found = call(self.connection, "SELECT * FROM tokenctl.import_plan_v1(%(b)s, %(p)s, %(k)s, %(d)s)", values)
             for name, count in found.items():
                 if not name.startswith("largest"):
                     total[name] = total.get(name, 0) + count
@@ -138,7 +136,7 @@ class Client:
 
     def begin(self) -> None:
         """From here on the batch will be finished."""
-        self.value("import_begin_v1", self.batch)
+        self.value("import_begin_v1", self.batch, "{}")
 
     def lanes(self, state: str = "pending") -> list[tuple[int, int]]:
         """Partition and slice of the lanes in that state, in the order of work."""
@@ -173,11 +171,11 @@ class Client:
         self.seal()
         return self.plan()
 
-    def finish(self, rows: int) -> dict[str, Any]:
+    def finish(self, rows: int, rejected: int = 0) -> dict[str, Any]:
         """Everything from the plan on; the batch."""
         self.begin()
         self.apply()
-        return self.close(rows)
+        return self.close(rows, rejected)
 
     def run(self, rows: list[Row]) -> dict[str, Any]:
         """A whole import; the batch."""

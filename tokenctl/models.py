@@ -106,7 +106,6 @@ class Plan:
     tokens: int = 0
     users: int = 0
     new_users: int = 0
-    repeated_users: int = 0
     duplicate: int = 0
     findings: int = 0
     replayed: int = 0

@@ -42,7 +42,7 @@ BEGIN
 END
 $$;
 
--- Tokens and entries of each staged user: what a slice adds to his account.
+-- Tokens, entries and lines (the XOR of a hash of each) of each staged user: what a slice adds to his account.
 CREATE OR REPLACE FUNCTION tokenctl.staging_sums(p_batch text) RETURNS text
   LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -86,7 +86,7 @@ DECLARE
   v_parts integer := tokenctl.partition_count();
 BEGIN
   PERFORM tokenctl.staging_drop(p_batch);
-  EXECUTE format('CREATE UNLOGGED TABLE %s (part integer, user_id text COLLATE "C", tokens bigint NOT NULL, n bigint NOT NULL,'
+  EXECUTE format('CREATE UNLOGGED TABLE %s (part integer, user_id text COLLATE "C", tokens bigint NOT NULL, n bigint NOT NULL, lines bigint NOT NULL,'
     ' PRIMARY KEY (part, user_id)) WITH (autovacuum_enabled = off)', tokenctl.staging_sums(p_batch));
   EXECUTE format($sql$
     CREATE TABLE %s (
@@ -156,7 +156,7 @@ BEGIN
   INSERT INTO tokenctl.import_batches AS b (batch_id, kind, file_name, file_sha256, file_size, options, slices, operator, claimed_by, request_id)
   VALUES (p_batch, 'import', p_file_name, p_sha256, p_size, p_options, p_slices, session_user, p_claimed_by, p_request_id)
   ON CONFLICT (batch_id) DO UPDATE SET operator = excluded.operator, claimed_by = excluded.claimed_by, request_id = excluded.request_id
-  WHERE b.file_sha256 = excluded.file_sha256 AND b.options = excluded.options;
+  WHERE b.file_sha256 = excluded.file_sha256 AND b.options - 'asked' = excluded.options;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'batch % is other work', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
   END IF;
@@ -198,8 +198,8 @@ BEGIN
 END
 $$;
 
--- The end: staging goes, and the batch is `done` with the sums of its slices; or,
--- when nothing was posted and nothing shall be (a dry run, bad rows), it is forgotten.
+-- The end: staging goes, and the batch is `done` with the sums of its slices, to which the rows of
+-- the file must add up; or, when nothing was posted and nothing shall be (a dry run, bad rows), it is forgotten.
 -- A client that gives up says so with p_rejected NULL: what an earlier run began to post
 -- then stays as it is.
 CREATE OR REPLACE FUNCTION tokenctl.import_close_v1(p_batch text, p_rows_read bigint, p_rejected bigint, p_duplicate bigint) RETURNS tokenctl.import_batches

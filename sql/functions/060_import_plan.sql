@@ -68,6 +68,22 @@ BEGIN
 END
 $$;
 
+-- What is staged now for each slice of a partition.
+CREATE OR REPLACE FUNCTION tokenctl.import_slices(p_batch text, p_part integer)
+  RETURNS TABLE (slice integer, staged bigint, tokens bigint, users bigint, lines bigint)
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN QUERY EXECUTE format($sql$
+    SELECT b.slice, coalesce(sum(u.n), 0)::bigint, coalesce(sum(u.tokens), 0)::bigint, count(u.user_id), coalesce(bit_xor(u.lines), 0)
+    FROM (SELECT l.slice, l.from_user, lead(l.from_user) OVER (ORDER BY l.from_user) AS until
+          FROM tokenctl.import_lanes l WHERE l.batch_id = $1 AND l.part = $2 AND l.from_user IS NOT NULL) b
+    LEFT JOIN %s u ON u.part = $2 AND u.user_id >= b.from_user AND (b.until IS NULL OR u.user_id < b.until)
+    GROUP BY b.slice $sql$, tokenctl.staging_sums(p_batch))
+  USING p_batch, p_part;
+END
+$$;
+
 -- Cut one partition into slices of about as many rows, each of the users from one on: neighbours
 -- in the indexes, so that a slice touches few of their pages. Where it was cut once it stays
 -- cut, so that the finished slices of a batch that was cut off still mean the same users.
@@ -76,24 +92,16 @@ CREATE OR REPLACE FUNCTION tokenctl.import_cut(batch tokenctl.import_batches, p_
 AS $$
 BEGIN
   IF EXISTS (SELECT FROM tokenctl.import_lanes l WHERE l.batch_id = batch.batch_id AND l.part = p_part AND l.from_user IS NOT NULL) THEN
-    EXECUTE format($sql$
-      UPDATE tokenctl.import_lanes l SET staged = c.staged, staged_tokens = c.tokens, staged_users = c.users
-      FROM (
-        SELECT b.slice, coalesce(sum(u.n), 0) AS staged, coalesce(sum(u.tokens), 0) AS tokens, count(u.user_id) AS users
-        FROM (SELECT slice, from_user, lead(from_user) OVER (ORDER BY from_user) AS until
-              FROM tokenctl.import_lanes WHERE batch_id = $1 AND part = $2 AND from_user IS NOT NULL) b
-        LEFT JOIN %s u ON u.part = $2 AND u.user_id >= b.from_user AND (b.until IS NULL OR u.user_id < b.until)
-        GROUP BY b.slice) c
-      WHERE l.batch_id = $1 AND l.part = $2 AND l.slice = c.slice AND l.state = 'pending' $sql$, tokenctl.staging_sums(batch.batch_id))
-    USING batch.batch_id, p_part;
+    UPDATE tokenctl.import_lanes l SET staged = c.staged, staged_tokens = c.tokens, staged_users = c.users, staged_lines = c.lines
+    FROM tokenctl.import_slices(batch.batch_id, p_part) c
+    WHERE l.batch_id = batch.batch_id AND l.part = p_part AND l.slice = c.slice AND l.state = 'pending';
     RETURN;
   END IF;
-  -- Lanes that were made before slices had a first user hold what they posted, and no more.
-  DELETE FROM tokenctl.import_lanes l WHERE l.batch_id = batch.batch_id AND l.part = p_part AND l.state = 'pending';
+  -- Lanes that were made before slices had a first user: what they posted is judged again.
+  DELETE FROM tokenctl.import_lanes l WHERE l.batch_id = batch.batch_id AND l.part = p_part;
   EXECUTE format($sql$
-    INSERT INTO tokenctl.import_lanes (batch_id, part, slice, from_user, staged, staged_tokens, staged_users)
-    SELECT $1, $2, s.slice + (SELECT coalesce(max(l.slice) + 1, 0) FROM tokenctl.import_lanes l WHERE l.batch_id = $1 AND l.part = $2),
-      CASE s.slice WHEN 0 THEN '' ELSE min(s.user_id) END, sum(s.n), sum(s.tokens), count(*)
+    INSERT INTO tokenctl.import_lanes (batch_id, part, slice, from_user, staged, staged_tokens, staged_users, staged_lines)
+    SELECT $1, $2, s.slice, CASE s.slice WHEN 0 THEN '' ELSE min(s.user_id) END, sum(s.n), sum(s.tokens), count(*), bit_xor(s.lines)
     FROM (SELECT u.*, (tokenctl.sum_tokens(u.n) OVER (ORDER BY u.user_id ROWS UNBOUNDED PRECEDING) - u.n) * $3 / $4 AS slice
           FROM %s u WHERE u.part = $2) s
     GROUP BY s.slice $sql$, tokenctl.staging_sums(batch.batch_id))
@@ -102,11 +110,11 @@ END
 $$;
 
 -- Counts of one partition, and its lanes. Equal rows that stand twice are taken out
--- of the staging (`duplicate`); with p_drop the findings above are taken out too, but for the
--- balances that would get too large: the posting judges those, by what they are then. `own`
--- counts rows that this batch posted before it was cut off.
-CREATE OR REPLACE FUNCTION tokenctl.import_plan_v1(p_batch text, p_part integer, p_known_only boolean, p_drop boolean)
-  RETURNS TABLE (staged bigint, tokens bigint, users bigint, new_users bigint, repeated_users bigint, duplicate bigint, findings bigint,
+-- of the staging (`duplicate`). Rows that must not be posted are counted (`findings`); a second call
+-- takes out those whose lines it is given (p_drop), and looks for no others: what came up since
+-- is judged when it is posted. `own` counts rows that this batch posted before it was cut off.
+CREATE OR REPLACE FUNCTION tokenctl.import_plan_v1(p_batch text, p_part integer, p_known_only boolean, p_drop bigint[])
+  RETURNS TABLE (staged bigint, tokens bigint, users bigint, new_users bigint, duplicate bigint, findings bigint,
     replayed bigint, replayed_tokens bigint, own bigint, own_tokens bigint, largest_user text, largest_tokens bigint)
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET work_mem = '64MB'
   -- A few hundred rows tell the planner how many there are, and how unlike each other. The
@@ -128,10 +136,12 @@ DECLARE
   v_known    text;
   v_matches  bigint;
   v_other    bigint;
-  v_lines    bigint[];
 BEGIN
   duplicate := 0;
   findings := 0;
+  IF cardinality(p_drop) > 0 THEN
+    EXECUTE format('DELETE FROM %s s WHERE s.line = ANY ($1)', v_table) USING p_drop;
+  END IF;
   -- 1.5 ms, for which the smaller side of the join with the ledger is the one that is hashed.
   EXECUTE format('ANALYZE %s (user_id, idempotency_key)', v_table);
   -- OFFSET keeps the pattern away from the single rows.
@@ -157,31 +167,28 @@ BEGIN
   ELSE
     replayed := 0; replayed_tokens := 0; own := 0; own_tokens := 0; v_other := 0;
   END IF;
-  IF v_repeated OR v_large OR v_other > 0 OR p_known_only THEN
+  IF p_drop IS NULL AND (v_repeated OR v_large OR v_other > 0 OR p_known_only) THEN
     EXECUTE format($sql$
       DELETE FROM %1$s s USING (
         SELECT user_id, idempotency_key, min(line) AS first_line FROM %1$s GROUP BY 1, 2
         HAVING count(*) > 1 AND count(DISTINCT (kind, amount, reason, ticket)) = 1) k
       WHERE s.user_id = k.user_id AND s.idempotency_key = k.idempotency_key AND s.line > k.first_line $sql$, v_table);
     GET DIAGNOSTICS duplicate = ROW_COUNT;
-    SELECT array_agg(DISTINCT f.line), count(DISTINCT f.line) INTO v_lines, findings
-    FROM tokenctl.import_findings_v1(p_batch, p_part, p_known_only) f WHERE NOT p_drop OR f.problem <> 'refused';
-    IF p_drop AND findings > 0 THEN
-      EXECUTE format('DELETE FROM %s s WHERE s.line = ANY ($1)', v_table) USING v_lines;
-    END IF;
-    IF duplicate > 0 OR p_drop AND findings > 0 THEN  -- what was taken out is not counted
+    SELECT count(DISTINCT f.line) INTO findings FROM tokenctl.import_findings_v1(p_batch, p_part, p_known_only) f;
+    IF duplicate > 0 THEN  -- what was taken out is not counted
       EXECUTE v_known INTO replayed, replayed_tokens, own, own_tokens, v_other USING p_batch;
     END IF;
   END IF;
 
   EXECUTE format('DELETE FROM %s WHERE part = $1', v_sums) USING p_part;
-  EXECUTE format('INSERT INTO %s (part, user_id, tokens, n) SELECT $1, user_id, tokenctl.sum_tokens(amount), count(*) FROM %s GROUP BY 2 ORDER BY 2',
+  EXECUTE format('INSERT INTO %s (part, user_id, tokens, n, lines)'
+    ' SELECT $1, user_id, tokenctl.sum_tokens(amount), count(*), bit_xor(hashint8extended(line, 0)) FROM %s GROUP BY 2 ORDER BY 2',
     v_sums, v_table) USING p_part;
   EXECUTE format($sql$
-    SELECT coalesce(sum(u.n), 0), coalesce(sum(u.tokens), 0), count(*), count(*) FILTER (WHERE a.user_id IS NULL), count(*) FILTER (WHERE u.n > 1),
+    SELECT coalesce(sum(u.n), 0), coalesce(sum(u.tokens), 0), count(*), count(*) FILTER (WHERE a.user_id IS NULL),
       (array_agg(u.user_id ORDER BY abs(u.tokens) DESC, u.user_id))[1], max(abs(u.tokens))
     FROM %s u LEFT JOIN %s a USING (user_id) WHERE u.part = $1 $sql$, v_sums, v_accounts)
-  INTO staged, tokens, users, new_users, repeated_users, largest_user, largest_tokens USING p_part;
+  INTO staged, tokens, users, new_users, largest_user, largest_tokens USING p_part;
   PERFORM tokenctl.import_cut(batch, p_part, staged);
   -- Past some ten slices an index beats reading the partition for each of them.
   IF batch.slices > 10 THEN
@@ -191,6 +198,6 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION tokenctl.import_cut(tokenctl.import_batches, integer, bigint), tokenctl.taken_back(integer), tokenctl.staging_part(text, integer),
-  tokenctl.import_findings_v1(text, integer, boolean), tokenctl.import_plan_v1(text, integer, boolean, boolean) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION tokenctl.import_findings_v1(text, integer, boolean), tokenctl.import_plan_v1(text, integer, boolean, boolean) TO tokenctl_batch;
+REVOKE ALL ON FUNCTION tokenctl.import_slices(text, integer), tokenctl.import_cut(tokenctl.import_batches, integer, bigint), tokenctl.taken_back(integer), tokenctl.staging_part(text, integer),
+  tokenctl.import_findings_v1(text, integer, boolean), tokenctl.import_plan_v1(text, integer, boolean, bigint[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tokenctl.import_findings_v1(text, integer, boolean), tokenctl.import_plan_v1(text, integer, boolean, bigint[]) TO tokenctl_batch;

@@ -76,6 +76,10 @@ BEGIN
   IF batch.state <> 'applying' THEN
     RAISE EXCEPTION 'batch % has not begun', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
   END IF;
+  -- Who lost the lock without noticing would post what another run of the same login has staged and planned.
+  IF batch.request_id <> p_request_id THEN
+    RAISE EXCEPTION 'batch % was opened anew', p_batch USING ERRCODE = 'insufficient_privilege', CONSTRAINT = 'batch_lost';
+  END IF;
   -- The commit of a slice need not wait for the disk: nothing is promised before
   -- import_close_v1, whose commit waits, and the log reaches the disk in order. A crash
   -- of the server takes the slice together with its lane, and the next run posts it.
@@ -93,6 +97,7 @@ BEGIN
   v_users := 'user_id >= ' || quote_literal(lane.from_user) || coalesce(' AND user_id < ' || quote_literal((
     SELECT min(l.from_user) FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.part = p_part AND l.from_user > lane.from_user)), '');
   v_source := format('(SELECT * FROM %s WHERE %s)', tokenctl.staging_part(p_batch, p_part), v_users);
+  v_judge := lane.applied > 0;  -- posted before, and to be judged again
   IF batch.kind = 'reversal' THEN  -- what the plan left out stays out, also where nothing would refuse it by now
     EXECUTE format('SELECT EXISTS (SELECT FROM %s s WHERE left_out IS NOT NULL)', v_source) INTO v_judge;
   END IF;
@@ -101,6 +106,11 @@ BEGIN
       lane.applied := tokenctl.post_set(p_part, v_source, format('SELECT user_id, tokens, n FROM %s WHERE part = %s AND %s ORDER BY user_id',
         tokenctl.staging_sums(p_batch), p_part, v_users), v_users, lane.staged_users, batch.kind = 'reversal', p_batch, p_request_id, p_claimed_by);
       lane.applied_tokens := lane.staged_tokens;
+      lane.replayed := 0;
+      lane.replayed_tokens := 0;
+      lane.conflicting := 0;
+      lane.refused := 0;
+      lane.findings := NULL;
     EXCEPTION WHEN unique_violation OR check_violation OR numeric_value_out_of_range THEN
       v_judge := true;
     END;
@@ -163,18 +173,19 @@ AS $$
 DECLARE
   v_lines bigint[];
   v_users bigint;
+  v_own   bigint;
   v_good  text;
 BEGIN
   -- A row's verdict: `replayed`, `conflict`, `reversed` (the plan says what that is), `refused`, `too_large`
-  -- (of a reversal; an import has no other refusal), or NULL for a row that can be posted. Inside the
-  -- file the first row of a key is the one that counts.
+  -- (of a reversal; an import has no other refusal), `own` for one that this batch posted before it was
+  -- cut off, or NULL for a row that can be posted. Inside the file the first row of a key is the one that counts.
   EXECUTE format($sql$
     SELECT coalesce(array_agg(line) FILTER (WHERE verdict IS NULL), '{}'), count(DISTINCT user_id) FILTER (WHERE verdict IS NULL),
-      coalesce(sum(amount) FILTER (WHERE verdict IS NULL), 0),
+      count(*) FILTER (WHERE verdict = 'own'), coalesce(sum(amount) FILTER (WHERE verdict IS NULL OR verdict = 'own'), 0),
       count(*) FILTER (WHERE verdict = 'replayed'), coalesce(sum(amount) FILTER (WHERE verdict = 'replayed'), 0),
       count(*) FILTER (WHERE verdict = 'conflict'), count(*) FILTER (WHERE verdict IN ('reversed', 'refused', 'too_large')),
       jsonb_agg(jsonb_build_object('line', line, 'user_id', user_id, 'problem', verdict, 'seq', coalesce(other_seq, reverses_seq)) ORDER BY line)
-        FILTER (WHERE verdict <> 'replayed')
+        FILTER (WHERE verdict NOT IN ('own', 'replayed'))
     FROM (
       SELECT user_id, line, amount, reverses_seq, other_seq, CASE
         WHEN known IS NOT NULL THEN known
@@ -186,12 +197,12 @@ BEGIN
           coalesce(a.balance - a.held, 0) + sum(k.amount) OVER (PARTITION BY k.user_id, k.known ORDER BY k.line) AS running
         FROM (
           SELECT s.user_id, s.line, s.amount, s.reverses_seq, t.seq AS other_seq, CASE
-            WHEN r.seq IS NOT NULL THEN 'replayed'
+            WHEN r.seq IS NOT NULL THEN CASE r.batch_id WHEN $2 THEN 'own' ELSE 'replayed' END
             WHEN s.left_out IS NOT NULL THEN s.left_out
             WHEN t.seq IS NULL AND row_number() OVER (PARTITION BY s.user_id, s.idempotency_key ORDER BY s.line) = 1 THEN NULL
             WHEN t.seq IS NOT NULL AND (s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq)
               IS NOT DISTINCT FROM (t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq)
-              THEN CASE WHEN t.batch_id IS DISTINCT FROM $2 AND %5$s THEN 'reversed' ELSE 'replayed' END
+              THEN CASE WHEN t.batch_id = $2 THEN 'own' WHEN %5$s THEN 'reversed' ELSE 'replayed' END
             ELSE 'conflict' END AS known
           FROM %1$s s
           LEFT JOIN %2$s t ON t.user_id = s.user_id AND t.idempotency_key = s.idempotency_key
@@ -199,28 +210,42 @@ BEGIN
         LEFT JOIN (SELECT a.user_id, a.balance, %4$s AS held FROM %3$s a) a USING (user_id)) s) judged $sql$,
     p_source, format('tokenctl.%I', 'token_transactions_' || lane.part), format('tokenctl.%I', 'token_accounts_' || lane.part),
     tokenctl.held_by_a(lane.part), tokenctl.taken_back(lane.part))
-  INTO v_lines, v_users, lane.applied_tokens, lane.replayed, lane.replayed_tokens, lane.conflicting, lane.refused, lane.findings
+  INTO v_lines, v_users, v_own, lane.applied_tokens, lane.replayed, lane.replayed_tokens, lane.conflicting, lane.refused, lane.findings
   USING p_reversal, lane.batch_id;
+  IF v_own < lane.applied THEN
+    RAISE EXCEPTION 'rows that batch % posted before are left out now', lane.batch_id
+      USING ERRCODE = 'object_not_in_prerequisite_state', CONSTRAINT = 'posted_before';
+  END IF;
   v_good := format('(SELECT * FROM %s s WHERE line = ANY (%L::bigint[]))', p_source, v_lines);
-  lane.applied := tokenctl.post_set(lane.part, v_good,
+  lane.applied := v_own + tokenctl.post_set(lane.part, v_good,
     format('SELECT user_id, tokenctl.sum_tokens(amount) AS tokens, count(*) AS n FROM %s s GROUP BY user_id ORDER BY user_id', v_good), 'true', v_users, p_reversal, lane.batch_id, p_request_id, p_claimed_by);
   RETURN lane;
 END
 $$;
 
 -- Confirmed: from here on the batch is in the ledger and is finished by whoever runs
--- the same command, however often it is cut off.
-CREATE OR REPLACE FUNCTION tokenctl.import_begin_v1(p_batch text) RETURNS void
+-- the same command, however often it is cut off. A slice that was posted with other rows than
+-- are staged for it now is judged again: an option, a list of reasons or the ledger itself has
+-- changed what is left out. What it posted is this batch's own, and counts once. p_asked are the options of
+-- the command beside those that change rows: `batches show` gives them to who finishes it.
+CREATE OR REPLACE FUNCTION tokenctl.import_begin_v1(p_batch text, p_asked jsonb) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
 AS $$
 BEGIN
   PERFORM tokenctl.import_own(p_batch);
-  UPDATE tokenctl.import_batches b SET state = 'applying' WHERE b.batch_id = p_batch;
+  UPDATE tokenctl.import_batches b SET state = 'applying', options = b.options || jsonb_build_object('asked', p_asked)
+  WHERE b.batch_id = p_batch;
+  UPDATE tokenctl.import_lanes l
+  SET state = 'pending', staged = c.staged, staged_tokens = c.tokens, staged_users = c.users, staged_lines = c.lines, finished_at = NULL
+  FROM (SELECT DISTINCT d.part FROM tokenctl.import_lanes d WHERE d.batch_id = p_batch AND d.state = 'done') d,
+    tokenctl.import_slices(p_batch, d.part) c
+  WHERE l.batch_id = p_batch AND l.part = d.part AND l.slice = c.slice AND l.state = 'done'
+    AND (l.staged, l.staged_lines) IS DISTINCT FROM (c.staged, c.lines);
 END
 $$;
 
 REVOKE ALL ON FUNCTION tokenctl.held_by_a(integer), tokenctl.post_set(integer, text, text, text, bigint, boolean, text, text, text),
   tokenctl.post_sorted(tokenctl.import_lanes, text, boolean, text, text),
   tokenctl.post_judged(tokenctl.import_lanes, text, boolean, text, text),
-  tokenctl.import_apply_v1(text, integer, integer, text, text), tokenctl.import_begin_v1(text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION tokenctl.import_apply_v1(text, integer, integer, text, text), tokenctl.import_begin_v1(text) TO tokenctl_batch;
+  tokenctl.import_apply_v1(text, integer, integer, text, text), tokenctl.import_begin_v1(text, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tokenctl.import_apply_v1(text, integer, integer, text, text), tokenctl.import_begin_v1(text, jsonb) TO tokenctl_batch;

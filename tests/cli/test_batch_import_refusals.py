@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -166,10 +168,10 @@ def test_tokens_that_came_before_count_for_what_a_balance_can_hold(cli: Cli) -> 
 def test_a_balance_that_is_full_by_the_time_of_posting_is_left_out_and_named(cli: Cli) -> None:
     begin = BatchStore.begin
 
-    def late(self: BatchStore) -> None:
+    def late(self: BatchStore, asked: Mapping[str, Any]) -> None:
         for n in range(9):
             post(cli.db.connect("support1"), "u0", 999_999_999_999_999, key=f"s{n}")
-        begin(self)
+        begin(self, asked)
 
     cli.patch.setattr(BatchStore, "begin", late)
     write("u0,999999999999999,x,k1", "u1,1,x,k2")

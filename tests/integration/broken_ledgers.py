@@ -200,7 +200,11 @@ BROKEN: dict[str, Broken] = {
     "more held than there is": (("UPDATE @H SET amount = 126 WHERE hold_id = 'open'",), {("held-too-much", "u1")}),
     "a hold of nobody": (("UPDATE @H SET user_id = 'ghost' WHERE hold_id = 'open'",), {("hold-of-nobody", "ghost")}),
     "a batch that counts more": (
-        ("UPDATE tokenctl.import_batches SET applied = applied + 1",),
+        (drop("import_batches", "batch_rows_add_up"), "UPDATE tokenctl.import_batches SET applied = applied + 1"),
+        {("batch-sums", f"batch {IMPORT}")},
+    ),
+    "a batch that does not tell what became of a row": (
+        (drop("import_batches", "batch_rows_add_up"), "UPDATE tokenctl.import_batches SET rows_read = rows_read + 1"),
         {("batch-sums", f"batch {IMPORT}")},
     ),
     "a batch that counts other tokens": (

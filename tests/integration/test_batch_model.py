@@ -151,10 +151,10 @@ def _stage(db: LedgerDB, batch: str, file: File) -> tuple[Client, int, int]:
     """Up to the plan without bad rows but those that the posting judges; the client, duplicates, bad rows."""
     client = Client(db, batch=batch, slices=file.slices)
     duplicate = client.stage(file.rows)["duplicate"]
-    rejected = len({line for line, problem in client.findings() if problem != "refused"})
+    rejected = {line for line, problem in client.findings() if problem != "refused"}
     if rejected:
-        client.plan(drop=True)
-    return client, duplicate, rejected
+        client.plan(drop=list(rejected))
+    return client, duplicate, len(rejected)
 
 
 def test_files_are_posted_as_a_naive_ledger_would(ledger_db: LedgerDB) -> None:

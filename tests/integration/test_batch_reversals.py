@@ -172,7 +172,7 @@ def test_a_hold_made_while_the_reversal_waits_is_respected(each_db: LedgerDB) ->
     )
     other = imported.connect("batch1")
     pid = other.info.backend_pid
-    other.pgconn.send_query(f"SELECT tokenctl.import_apply_v1('{UNDO}', {part[0][0]}, 0, 'r', 'me')".encode())
+    other.pgconn.send_query(f"SELECT tokenctl.import_apply_v1('{UNDO}', {part[0][0]}, 0, 'r-batch1', 'me')".encode())
     waiting = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
     until(lambda: imported.rows(waiting, pid), "the reversal waits for the account")
     job.execute(

@@ -50,7 +50,7 @@ def counts(batch: dict[str, object]) -> dict[str, object]:
 def test_a_clean_file_is_posted_in_its_order(each_db: LedgerDB, slices: int) -> None:
     client = Client(each_db, slices=slices)
     plan = client.stage(ROWS)
-    assert (plan["staged"], plan["users"], plan["new_users"], plan["repeated_users"]) == (30, 10, 10, 10)
+    assert (plan["staged"], plan["users"], plan["new_users"]) == (30, 10, 10)
     batch = client.finish(30)
     assert counts(batch) == {"rows_read": 30, "applied": 30}
     assert (batch["state"], batch["applied_tokens"], batch["operator"]) == (
@@ -98,7 +98,9 @@ def test_equal_rows_count_once(ledger_db: LedgerDB) -> None:
     client = Client(ledger_db)
     plan = client.stage(rows)
     assert (plan["staged"], plan["duplicate"], plan["findings"]) == (2, 2, 0)
-    client.finish(4)
+    client.begin()
+    client.apply()
+    client.close(4, 0, 2)
     assert ledger_db.rows(ENTRIES) == [("u1", 1, 10, 10, "a"), ("u2", 1, 5, 5, "b")]
 
 
@@ -119,8 +121,8 @@ def test_unequal_rows_of_one_key_are_all_bad(ledger_db: LedgerDB, other: dict[st
     client = Client(ledger_db)
     assert client.stage(rows)["findings"] == 2
     assert client.findings() == [(2, "repeated"), (4, "repeated")]
-    assert client.plan(drop=True)["staged"] == 1
-    client.finish(3)
+    assert client.plan(drop=[2, 4])["staged"] == 1
+    client.finish(3, 2)
     assert ledger_db.rows(ENTRIES) == [("u2", 1, 5, 5, "a")]
 
 
@@ -129,10 +131,13 @@ def test_a_key_that_the_ledger_has_with_other_content_is_bad(ledger_db: LedgerDB
     Client(ledger_db).run([Row("u1", 10, "a")])
     client = Client(ledger_db, batch="bbbbbbbbbbbb")
     row = Row("u1", **({"amount": 10, "key": "a"} | other))  # type: ignore[arg-type]  # keywords by name
-    assert client.stage([row, row, Row("u2", 1, "b")])["findings"] == 1
+    plan = client.stage([row, row, Row("u2", 1, "b")])
+    assert (plan["findings"], plan["duplicate"]) == (1, 1)
     assert client.findings() == [(2, "conflict")]
-    client.plan(drop=True)
-    assert counts(client.finish(3)) == {"rows_read": 3, "applied": 1}
+    client.plan(drop=[2])
+    client.begin()
+    client.apply()
+    assert counts(client.close(3, 1, 1)) == {"rows_read": 3, "applied": 1, "rejected": 1, "duplicate": 1}
     ledger_db.check()
 
 
@@ -142,8 +147,8 @@ def test_unknown_users_are_bad_when_asked_for(ledger_db: LedgerDB) -> None:
     client.stage([Row("u1", 10, "a"), Row("nobody", 10, "b")])
     assert client.plan(known_only=True)["findings"] == 1
     assert client.findings(known_only=True) == [(3, "unknown_user")]
-    assert client.plan(known_only=True, drop=True)["new_users"] == 0
-    client.finish(2)
+    assert client.plan(known_only=True, drop=[3])["new_users"] == 0
+    client.finish(2, 1)
     assert ledger_db.rows("SELECT user_id FROM tokenctl.token_accounts") == [("u1",)]
 
 
@@ -214,9 +219,8 @@ def test_a_batch_that_was_cut_off_before_slices_had_a_first_user_is_finished(eac
     cut.die()
     each_db.rows("UPDATE tokenctl.import_lanes SET from_user = NULL")
     heir = Client(each_db)
-    own = heir.stage(ROWS)["own"]
-    assert heir.lanes("done") == posted
-    assert counts(heir.finish(30)) == {"rows_read": 30, "applied": 30, "replayed": own}
+    assert heir.stage(ROWS)["own"] > 0
+    assert counts(heir.finish(30)) == {"rows_read": 30, "applied": 30}
     assert each_db.rows(ENTRIES) == entries_of(ROWS)
     each_db.check()
 

@@ -64,6 +64,8 @@ OTHERS = {
     "hold_state_known": "UPDATE tokenctl.token_holds SET state = 'lost', settled_at = now()",
     "hold_key_once": "UPDATE tokenctl.token_holds SET idempotency_key = 'same'",
     "batch_done_counted": "UPDATE tokenctl.import_batches SET state = 'done'",
+    "batch_rows_add_up": "UPDATE tokenctl.import_batches SET state = 'done', finished_at = now(), rows_read = 7,"
+    " applied = 1, replayed = 1, conflicting = 1, refused = 1, rejected = 1, duplicate = 1",
     "batch_slices_range": "UPDATE tokenctl.import_batches SET slices = 0",
     "lane_adds_up": "UPDATE tokenctl.import_lanes SET state = 'done', applied = 2",
 }

@@ -16,6 +16,7 @@ _GENERATIONS = "sql/functions/100_generations.sql"
 _BATCHES = "tests/integration/test_batches.py"
 _MEDDLING = "tests/integration/test_batch_meddling.py"
 _CONSTRAINTS = "tests/integration/test_constraints.py"
+_RESUMED = "tests/cli/test_resumed_imports.py"
 _CRASH = "tests/integration/test_import_crash.py"
 _JOBS = "tests/integration/test_generations.py"
 _MODEL = "tests/integration/test_batch_model.py"
@@ -44,6 +45,41 @@ DATABASE = (
         "  CONSTRAINT hold_key_once UNIQUE (user_id, idempotency_key),\n",
         "",
         (_CONSTRAINTS,),
+    ),
+    Mutation(
+        "a file's rows all have an end",
+        "sql/migrations/0010_resumed_imports.sql",
+        "kind = 'reversal' OR state <> 'done' OR rows_read",
+        "true OR rows_read",
+        (_CONSTRAINTS,),
+    ),
+    Mutation(
+        "a slice that was posted with other rows is judged again",
+        _APPLY,
+        "    AND (l.staged, l.staged_lines) IS DISTINCT FROM (c.staged, c.lines);",
+        "    AND l.staged <> l.staged;",
+        (_RESUMED,),
+    ),
+    Mutation(
+        "what a batch posted before is its own",
+        _APPLY,
+        "  IF v_own < lane.applied THEN",
+        "  IF false THEN",
+        (_RESUMED,),
+    ),
+    Mutation(
+        "a run posts what it has planned itself",
+        _APPLY,
+        "  IF batch.request_id <> p_request_id THEN",
+        "  IF false THEN",
+        (_RESUMED,),
+    ),
+    Mutation(
+        "what is left out is what was found",
+        "sql/functions/060_import_plan.sql",
+        "  IF cardinality(p_drop) > 0 THEN",
+        "  IF false THEN",
+        (_RESUMED,),
     ),
     Mutation(
         "a slice's rows all have an end",
@@ -183,7 +219,7 @@ DATABASE = (
     Mutation(
         "a batch's id belongs to one file",
         _STAGING,
-        "WHERE b.file_sha256 = excluded.file_sha256 AND b.options = excluded.options;",
+        "WHERE b.file_sha256 = excluded.file_sha256 AND b.options - 'asked' = excluded.options;",
         "WHERE true;",
         (f"{_MEDDLING}::test_an_id_belongs_to_one_piece_of_work",),
     ),
@@ -232,8 +268,8 @@ DATABASE = (
     Mutation(
         "what was reversed meanwhile is no replay",
         _APPLY,
-        "THEN CASE WHEN t.batch_id IS DISTINCT FROM $2 AND %5$s THEN 'reversed' ELSE 'replayed' END",
-        "THEN 'replayed'",
+        "THEN CASE WHEN t.batch_id = $2 THEN 'own' WHEN %5$s THEN 'reversed' ELSE 'replayed' END",
+        "THEN CASE WHEN t.batch_id = $2 THEN 'own' ELSE 'replayed' END",
         (f"{_REVERSALS}::test_a_row_whose_entry_was_reversed_meanwhile_is_told_and_no_replay",),
     ),
     Mutation(

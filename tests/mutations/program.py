@@ -94,6 +94,13 @@ PROGRAM = (
         ("tests/cli/test_outage.py::test_a_time_too_short_for_any_answer_says_nothing_of_the_database",),
     ),
     Mutation(
+        "a plan is not sent again when its answer is lost",
+        "tokenctl/storage/imports.py",
+        "range(self._partitions()), UNDONE)",
+        "range(self._partitions()), KEYED)",
+        ("tests/cli/test_resumed_imports.py",),
+    ),
+    Mutation(
         "a look at a grant writes nothing but a refusal",
         "tokenctl/storage/ledger.py",
         "                if receipt.done or not record:",

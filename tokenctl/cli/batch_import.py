@@ -158,23 +158,34 @@ def _talk(run: Run, report: ImportReport) -> None:
 def _end(report: ImportReport) -> None:
     """Exit 65 when rows were left out, whether now or in the run that this one repeats."""
     batch = report.batch
-    left = report.rejected if batch is None else (batch.rejected or 0) + (batch.conflicting or 0) + (batch.refused or 0)
+    rejected = report.rejected if batch is None else batch.rejected or 0
+    met = 0 if batch is None else (batch.conflicting or 0) + (batch.refused or 0)
+    left = rejected + met
     if left:
         named = (
             [f"{report.file_name}:{bad.line}: {bad.column}: {bad.why}" for bad in report.bad]
             if batch is not None
             else []
         )
-        it, they = fitting(left, "it", "them"), fitting(left, "it is", "they are")
-        where = f"; {they} in {report.reject_file}" if report.reject_file else ""
         would = "would be" if batch is None else fitting(left, "was", "were")
+        where, hint = _way_on(report, rejected, met)
         raise BadData(
             "\n".join([f"{counted(left, 'row')} {would} left out{where}", *named]),
-            hint=f"mend {it} and import that file"
-            if report.reject_file
-            else f"mend {it} and import the file again: no row is posted twice",
+            hint=hint,
             rejected=left,
         )
+
+
+def _way_on(report: ImportReport, rejected: int, met: int) -> tuple[str, str]:
+    """Where the rows are that were left out, and what to do: those that were met while posting are in no file."""
+    it = fitting(rejected or met, "it", "them")
+    if report.reject_file is None:
+        return "", f"mend {it} and import the file again: no row is posted twice"
+    if not met:
+        return f"; {fitting(rejected, 'it is', 'they are')} in {report.reject_file}", f"mend {it} and import that file"
+    where = f"; {rejected:,} of them {fitting(rejected, 'is', 'are')} in {report.reject_file}"
+    rest = f"mend the rest in {report.file_name} and import it again: no row is posted twice"
+    return where, f"mend {it} and import that file; {rest}"
 
 
 def register(app: typer.Typer) -> None:

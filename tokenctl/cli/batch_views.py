@@ -137,7 +137,7 @@ def _batch(batch: BatchStanding) -> BatchSummary:
         "file": batch.file_name,
         "sha256": batch.file_sha256,
         "size_bytes": batch.file_size,
-        "options": batch.options,
+        "options": {name: value for name, value in batch.options.items() if name != "asked"},
         "reason": batch.reason,
         "operator": batch.operator,
         "claimed_by": batch.claimed_by,

@@ -63,6 +63,8 @@ KEYED: Mapping[Fault, Policy] = {
 }
 #: While the outcome of a keyed write is unknown, it is asked for until the deadline.
 SETTLE: Mapping[Fault, Policy] = {fault: Policy("settle", 60, 0.1, 2.0, cost=0) for fault in KEYED}
+#: Only what certainly changed nothing: it was not begun, or was rolled back.
+UNDONE: Mapping[Fault, Policy] = _ALWAYS
 #: Only what certainly was not begun.
 ONCE: Mapping[Fault, Policy] = {fault: _ALWAYS[fault] for fault in (Fault.STARTING, Fault.CONNECT, Fault.CROWDED)}
 

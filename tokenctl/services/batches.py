@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -71,17 +72,21 @@ def again(batch: BatchStanding) -> str | None:
         )
         note, ticket = batch.options.get("note"), batch.options.get("ticket")
         return reversal_sets.command(chosen, reason=batch.reason or "mistake", note=note, ticket=ticket)
-    return None if batch.file_name in (None, "-") else _import(str(batch.file_name), batch)
+    asked = batch.options.get("asked", {})
+    return None if batch.file_name in (None, "-") else _import(str(batch.file_name), batch, **asked)
 
 
-def _import(file: str, batch: BatchStanding) -> str:
-    """The import of a file with the options that change rows."""
-    return _line(["batch-import", file], reason=batch.options.get("reason"), campaign=batch.options.get("campaign"))
+def _import(file: str, batch: BatchStanding, **asked: object) -> str:
+    """The import of a file with the options that change rows, and others that were asked for."""
+    changing = {name: batch.options.get(name) for name in ("reason", "campaign")}
+    return _line(["batch-import", file], changing | asked)
 
 
-def _line(words: list[str], **flags: object) -> str:
-    given = [word for flag, value in flags.items() if value for word in (f"--{flag}", str(value))]
-    return commandline.line(*words, *given)
+def _line(words: list[str], flags: Mapping[str, object]) -> str:
+    """A command line; a flag is left out when its value is None, and stands alone when that is True."""
+    for flag, value in flags.items():
+        words += [] if value is None else [f"--{flag}"] if value is True else [f"--{flag}", str(value)]
+    return commandline.line(*words)
 
 
 def _way_on(batch: BatchStanding, rejects: str | None) -> tuple[str, str | None]:

@@ -133,6 +133,8 @@ def _batch_sums(_user: None, _seq: None, d: Detail) -> tuple[str, str]:
         return name, f"has not begun, and its slices count {_entries(d['lanes_applied'])}"
     if d["pending"]:
         return name, f"is done, and {d['pending']:,} of its slices {_is(d['pending'])} not"
+    if d["rows_told"] not in (None, d["rows_read"]):
+        return name, f"was a file of {counted(d['rows_read'], 'row')}, and tells what became of {d['rows_told']:,}"
     applied = f"counts {_entries(d['applied'])} of {counted(d['applied_tokens'], 'token')}"
     return name, f"{applied}, its slices {d['lanes_applied']:,} of {d['lanes_applied_tokens']:,}, or other rows differ"
 

@@ -129,7 +129,7 @@ class Import:
         """Post what was planned, slice by slice; the same command finishes what is cut off."""
         if self._rejects is not None:
             self._rejects.commit()  # before anything is posted: it may turn out that it can't be made
-        self.store.begin()
+        self.store.begin(self._asked())
         lanes = self.store.pending()
         with progress("importing", sum(lane.staged for lane in lanes)) as advance:
             post = self.store.apply_atomically if self.options.atomic else self.store.apply
@@ -184,26 +184,29 @@ class Import:
                 hint="are the amounts right? a large file can be split",
             )
         known_only = self.options.known_users_only
-        self.plan = self.store.plan(known_only=known_only, drop=False)
-        findings = self.store.findings(known_only=known_only) if self.plan.findings else []
-        met = {"conflict", "reversed", "refused"}
-        if self._resumes and not self.options.partial and {f.problem for f in findings} <= met:
-            findings = []  # met on the way, while posting: these are reported, and the rest is finished
-        if self.options.partial:  # a balance may be another by the time of posting, which judges it
-            findings = [finding for finding in findings if finding.problem != "refused"]
-        if findings:
-            self._reject_findings(findings)  # reads the file again
+        self.plan = self.store.plan(known_only=known_only)
+        found = self._to_leave_out(self.store.findings(known_only=known_only)) if self.plan.findings else {}
+        if found:
+            self._reject_findings([finding for findings in found.values() for finding in findings])
         # Bad rows first: they are often why a sum is not the expected one.
         if self.rejected and not self.options.partial:
             raise self._bad_rows()
         self._expectations()
-        if findings:
-            dropped = self.plan
+        if found:  # these very rows: what has changed since is met when they are posted
+            first = self.plan
             self.plan = replace(
-                self.store.plan(known_only=known_only, drop=True),
-                findings=dropped.findings,
-                duplicate=dropped.duplicate,
+                self.store.plan(known_only=known_only, drop=found), findings=first.findings, duplicate=first.duplicate
             )
+
+    def _to_leave_out(self, found: dict[int, list[Finding]]) -> dict[int, list[Finding]]:
+        """Of what stands in the way, by partition, all that posting cannot judge as well."""
+        met = {"conflict", "reversed", "refused"}
+        problems = {finding.problem for findings in found.values() for finding in findings}
+        if self._resumes and not self.options.partial and problems <= met:
+            return {}  # met on the way, while posting: these are reported, and the rest is finished
+        if self.options.partial:  # a balance may be another by the time of posting
+            found = {part: [one for one in findings if one.problem != "refused"] for part, findings in found.items()}
+        return {part: findings for part, findings in found.items() if findings}
 
     def _expectations(self) -> None:
         tally, options = self.tally, self.options
@@ -235,6 +238,7 @@ class Import:
             self._rejects.add(row)
 
     def _reject_findings(self, findings: list[Finding]) -> None:
+        """Read the file again for the rows as they stand there."""
         from tokenctl.grantfile.check import rows_at
 
         problems = {finding.line: _as_bad_line(finding) for finding in findings}
@@ -275,6 +279,21 @@ class Import:
     def _give_up(self) -> None:
         self._opened = False
         self.store.give_up()
+
+    def _asked(self) -> dict[str, Any]:
+        """What the command line had beside the options that change rows, by flag; the total as it was confirmed."""
+        options = self.options
+        typed = self.unconfirmed_total()
+        asked = {
+            "format-in": options.rows.format,
+            "partial": options.partial,
+            "known-users-only": options.known_users_only,
+            "atomic": options.atomic,
+            "expect-rows": options.expect_rows,
+            "expect-total": options.expect_total if typed is None else typed,
+            "reject-file": options.reject_file,
+        }
+        return {flag: value for flag, value in asked.items() if value is not None and value is not False}
 
     def _measure(self, batch: Batch) -> None:
         """What the job's last run came to; a run that leaves rows out is no success."""

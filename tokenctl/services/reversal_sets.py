@@ -125,7 +125,7 @@ class Undoing:
         staged, found = self.store.stage_reversal()
         if not staged and not self.resumes:
             raise self._nothing(found=found)
-        self.plan = self.store.plan(known_only=False, drop=False)
+        self.plan = self.store.plan(known_only=False)
         self.kinds = _by_kind(self.store.totals())
         self.users_left_out = self.store.leave_out()
         self.bound = self._confirmed() if self.resumes else self.limits.batch_total

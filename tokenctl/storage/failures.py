@@ -135,6 +135,15 @@ def working(error: psycopg.Error, *, lost: bool) -> TokenctlError:
     if constraint == "batch_lost" or (state == "42P01" and "tokenctl_staging." in str(error)):
         gone = TryLater("the batch's lock was lost with a connection", hint="run the same command again")
         return _as(Fault.REFUSED, gone)
+    if constraint == "batch_rows_add_up":
+        short = TryLater("what became of the file's rows does not add up", hint="run the same command again")
+        return _as(Fault.REFUSED, short)
+    if constraint == "posted_before":
+        left = Refused(
+            "rows that this batch posted before it was cut off are left out now",
+            hint="is their reason no longer in the configuration's list? put it back, and run the same command again",
+        )
+        return _as(Fault.REFUSED, left)
     for states, fault, kind, detail, hint in _BY_STATE:
         if state in states or state[:2] in states:
             return _as(fault, kind(detail.format(state=state, constraint=constraint or "none"), hint=_way_on(hint)))

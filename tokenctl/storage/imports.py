@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from psycopg.rows import class_row
 
 from tokenctl.errors import TryLater
 from tokenctl.models import Batch, Finding, Plan, Selection
-from tokenctl.resilience.retry import KEYED, ONCE
+from tokenctl.resilience.retry import KEYED, ONCE, UNDONE
 from tokenctl.storage import locks
 from tokenctl.storage.database import Connection, Database
 from tokenctl.storage.locks import Waits
@@ -47,7 +47,6 @@ class PendingLane:
     part: int
     slice: int
     staged: int
-    staged_tokens: int
 
 
 @dataclass(frozen=True)
@@ -212,19 +211,24 @@ class BatchStore:
                 dog.extend()  # a step is a block here: the file may be of any size
         self._ask("SELECT tokenctl.import_seal_v1(%(batch)s)", {"batch": self._batch})
 
-    def plan(self, *, known_only: bool, drop: bool) -> Plan:
-        """Count what would happen, and cut the batch into slices; `drop` takes bad rows out."""
+    def plan(self, *, known_only: bool, drop: Mapping[int, Sequence[Finding]] | None = None) -> Plan:
+        """Count what would happen, and cut the batch into slices.
+
+        The first call takes out rows that stand twice and are equal, and says how many, so it is not sent again
+        when its answer is lost. With `drop`, findings by partition, it takes out their rows and no others.
+        """
         statement = "SELECT * FROM tokenctl.import_plan_v1(%(batch)s, %(part)s, %(known_only)s, %(drop)s)"
 
         def one(connection: Connection, part: int) -> Plan:
+            lines = None if drop is None else [finding.line for finding in drop.get(part, ())]
             with connection.cursor(row_factory=class_row(Plan)) as cursor:
-                values = {"batch": self._batch, "part": part, "known_only": known_only, "drop": drop}
+                values = {"batch": self._batch, "part": part, "known_only": known_only, "drop": lines}
                 return cursor.execute(statement, values).fetchone() or Plan()
 
-        return sum(self._side_by_side("import_plan", one, range(self._partitions())), Plan())
+        return sum(self._workers.each("import_plan", one, range(self._partitions()), UNDONE), Plan())
 
-    def findings(self, *, known_only: bool) -> list[Finding]:
-        """Rows that must not be posted, by line; ask before a plan with `drop` takes them out."""
+    def findings(self, *, known_only: bool) -> dict[int, list[Finding]]:
+        """Rows that must not be posted, by partition."""
         statement = "SELECT * FROM tokenctl.import_findings_v1(%(batch)s, %(part)s, %(known_only)s)"
 
         def one(connection: Connection, part: int) -> list[Finding]:
@@ -233,8 +237,7 @@ class BatchStore:
                     statement, {"batch": self._batch, "part": part, "known_only": known_only}
                 ).fetchall()
 
-        found = [row for rows in self._side_by_side("import_findings", one, range(self._partitions())) for row in rows]
-        return sorted(found, key=lambda finding: finding.line)
+        return dict(enumerate(self._side_by_side("import_findings", one, range(self._partitions()))))
 
     def totals(self) -> list[KindTotal]:
         """What a staged reversal comes to, by kind and partition."""
@@ -253,10 +256,11 @@ class BatchStore:
         """Slices that are still to be posted."""
         return self._all(PendingLane, query("pending_lanes"), {"batch": self._batch})
 
-    def begin(self) -> None:
-        """From here on the batch is finished by whoever runs the same command."""
+    def begin(self, asked: Mapping[str, Any]) -> None:
+        """From here on the batch is finished by whoever runs the same command; `asked` are its further options."""
         self._posts = True
-        self._ask("SELECT tokenctl.import_begin_v1(%(batch)s)", {"batch": self._batch})
+        values = {"batch": self._batch, "asked": json.dumps(asked)}
+        self._ask("SELECT tokenctl.import_begin_v1(%(batch)s, %(asked)s)", values)
 
     def begin_reversal(self, total: int) -> None:
         """The same for a reversal of `total` tokens, which were confirmed."""
