@@ -42,8 +42,8 @@ def test_the_list_is_a_line_a_batch_the_newest_first(imported: Cli) -> None:
     bad, good = got.lines
     digest = hashlib.sha256(GOOD.encode()).hexdigest()
     assert [len(bad), len(good)] == [12, 12]
-    assert good[2:] == ["done", "import", "2", "120", "good.csv", "batch1", "", "", "", digest[:12]]
-    assert bad[2:9] == ["done", "import", "1", "5", "bad.csv", "batch1", "1"]
+    assert good[2:] == ["done", "2", "120", "", "import", "", "", "good.csv", "batch1", digest[:12]]
+    assert bad[2:11] == ["done", "1", "5", "1", "import", "", "", "bad.csv", "batch1"]
     assert re.fullmatch(r"20\d\d-.*Z", good[1])
 
 
@@ -108,8 +108,8 @@ def test_a_reversal_stands_beside_what_it_reversed(imported: Cli) -> None:
     _, good = ids(imported)
     assert imported("reverse", "--batch", good, "--reason", "wrong", "--note", "n", "--ticket", "T", "--yes").code == 0
     reversal, _, original = imported("batches").lines
-    assert (reversal[2:6], reversal[9]) == (["done", "reversal", "2", "-120"], good)
-    assert (original[2], original[10]) == ("reversed", reversal[0])
+    assert reversal[2:9] == ["done", "2", "-120", "", "reversal", "", good]
+    assert (original[2], original[7]) == ("reversed", reversal[0])
     shown = imported("batches", "show", good, "--json").json["data"]
     assert (shown["reversed_by"], shown["undo"]) == (reversal[0], None)
     assert f"batch {reversal[0]} reversed it" in shown["next"]
@@ -159,11 +159,11 @@ def test_one_that_was_cut_off_says_how_to_finish_it(cli: Cli) -> None:
     until(lambda: cli("batches", "--state", "unfinished").lines, "the client's death was noticed")
     [line] = cli("batches").lines
     assert line[2] == "unfinished"
-    assert 0 < int(line[4]) < 20
+    assert 0 < int(line[3]) < 20
     data = cli("batches", "show", "a" * 12, "--json").json["data"]
     assert (data["state"], data["command"], data["undo"]) == ("unfinished", "tokenctl batch-import f.csv", None)
     table = cli("batches", "show", "a" * 12, "--format", "table").text
-    assert f" STATE    unfinished ({line[4]} of 20 rows are in)\n" in table
+    assert f" STATE    unfinished ({line[3]} of 20 rows are in)\n" in table
 
 
 def test_rows_that_the_ledger_did_not_take_are_named(cli: Cli) -> None:
@@ -200,6 +200,13 @@ def test_ids_are_whole_on_every_terminal(imported: Cli, columns: int) -> None:
     for batch in ids(imported):
         assert re.search(rf"(?<!\S){batch}(?!\S)", got.text)
     assert ("no room here for" in got.text) == (columns != 40)
+
+
+def test_what_became_of_a_batch_has_room_before_where_it_came_from(imported: Cli) -> None:
+    assert imported("reverse", "--batch", ids(imported)[1], "--reason", "wrong", "--yes").code == 0
+    got = on_terminal("batches", columns=80, env=environment(TERM="xterm", NO_COLOR="1", TOKENCTL_PAGER="cat"))
+    assert got.text.splitlines()[0].split() == ["BATCH", "STARTED", "STATE", "ROWS", "TOKENS", "REJECTED", "KIND"]
+    assert "no room here for REVERSED BY, REVERSES, FILE, OPERATOR, SHA256; a wider" in got.text
 
 
 @pytest.mark.usefixtures("imported")

@@ -22,10 +22,10 @@ ROWS = [
     Row(-500, "bonus", "mistake", reverses=2, at=hours(2)),
 ]
 LINES = [
-    "u1:4\t2026-11-23T16:04:09.123456Z\t-500\t4960\tbonus\tmistake\t\tsupport1\tu1:2\t\t\t",
-    "u1:3\t2026-11-22T18:04:09.123456Z\t-40\t5460\tgeneration\tgenerate\t\tapp\t\t\t\t",
-    "u1:2\t2026-11-21T18:04:09.123456Z\t500\t5500\tbonus\tgoodwill\t48121\tsupport1\t\tu1:4\t\tSorry, slow queue",
-    "u1:1\t2026-11-20T18:04:09.123456Z\t5000\t5000\tpurchase\tshop\t\tbatch1\t\t\t0123456789ab\t",
+    "u1:4\t2026-11-23T16:04:09.123456Z\t-500\t4960\tbonus\tmistake\t\tu1:2\t\tsupport1\t\t",
+    "u1:3\t2026-11-22T18:04:09.123456Z\t-40\t5460\tgeneration\tgenerate\t\t\t\tapp\t\t",
+    "u1:2\t2026-11-21T18:04:09.123456Z\t500\t5500\tbonus\tgoodwill\tu1:4\t\t48121\tsupport1\t\tSorry, slow queue",
+    "u1:1\t2026-11-20T18:04:09.123456Z\t5000\t5000\tpurchase\tshop\t\t\t\tbatch1\t0123456789ab\t",
 ]
 PLAIN = {"TERM": "xterm", "TOKENCTL_PAGER": "cat", "NO_COLOR": "1"}
 
@@ -101,7 +101,7 @@ def test_json_lines_end_with_a_summary(account: Cli) -> None:
 def test_csv_is_for_spreadsheets(account: Cli) -> None:
     got = account("history", "u1", "--format", "csv")
     heading, *rows = csv.reader(io.StringIO(got.text))
-    assert ",".join(heading) == "id,at,amount,balance,kind,reason,ticket,operator,reverses,reversed_by,batch,note"
+    assert ",".join(heading) == "id,at,amount,balance,kind,reason,reversed_by,reverses,ticket,operator,batch,note"
     assert rows == [line.split("\t") for line in LINES]
     assert '"Sorry, slow queue"' in got.text
 
@@ -228,13 +228,13 @@ def test_zone_and_locale_change_nothing(account: Cli) -> None:
 TABLE = """\
  BALANCE  ▁█▇▁  4,960 to 5,500, now 4,960
 
- ID    AT                    AMOUNT  BALANCE  KIND        REASON    TICKET  OPERATOR
-─────────────────────────────────────────────────────────────────────────────────────
- u1:4  2026-11-23 16:04 UTC    -500    4,960  bonus       mistake   ─       support1
- u1:3  2026-11-22 18:04 UTC     -40    5,460  generation  generate  ─       app
- u1:2  2026-11-21 18:04 UTC    +500    5,500  bonus       goodwill  48121   support1
- u1:1  2026-11-20 18:04 UTC  +5,000    5,000  purchase    shop      ─       batch1
-▸ no room here for REVERSES, REVERSED BY, BATCH, NOTE; a wider terminal or --format tsv shows all
+ ID    AT                    AMOUNT  BALANCE  KIND        REASON    REVERSED BY  REVERSES
+──────────────────────────────────────────────────────────────────────────────────────────
+ u1:4  2026-11-23 16:04 UTC    -500    4,960  bonus       mistake   ─            u1:2
+ u1:3  2026-11-22 18:04 UTC     -40    5,460  generation  generate  ─            ─
+ u1:2  2026-11-21 18:04 UTC    +500    5,500  bonus       goodwill  u1:4         ─
+ u1:1  2026-11-20 18:04 UTC  +5,000    5,000  purchase    shop      ─            ─
+▸ no room here for TICKET, OPERATOR, BATCH, NOTE; a wider terminal or --format tsv shows all
 """
 
 
@@ -247,7 +247,7 @@ def test_a_terminal_shows_a_table_under_a_line_of_the_balance() -> None:
 @pytest.mark.usefixtures("account")
 def test_what_has_no_room_is_named() -> None:
     got = on_terminal("history", "u1", columns=60, env=environment(**PLAIN))
-    assert "no room here for KIND, TICKET, OPERATOR, REVERSES, REVERSED BY, BATCH, NOTE; a wider" in got.text
+    assert "no room here for KIND, REVERSED BY, REVERSES, TICKET, OPERATOR, BATCH, NOTE; a wider" in got.text
     assert all(len(line) <= 60 for line in got.text.splitlines() if not line.startswith(("▸", "more")))
 
 

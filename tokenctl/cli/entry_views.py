@@ -20,10 +20,10 @@ _STATEMENT = (
     Column("BALANCE", number=True),
     Column("KIND", optional=True),
     Column("REASON"),
+    Column("REVERSED BY", optional=True),
+    Column("REVERSES", optional=True),
     Column("TICKET", optional=True),
     Column("OPERATOR", optional=True),
-    Column("REVERSES", optional=True),
-    Column("REVERSED BY", optional=True),
     Column("BATCH", optional=True),
     Column("NOTE", optional=True),
 )
@@ -53,7 +53,10 @@ class PostedData(TypedDict):
 
 
 class EntryData(PostedData):
-    """One entry of the ledger; `reversed_by` is the entry that reverses it, null while it counts."""
+    """One entry of the ledger.
+
+    `reversed_by` is the entry that reverses it, null where none does; whether that one still stands, `show` tells.
+    """
 
     reversed_by: EntryName | None
 
@@ -83,10 +86,10 @@ def _cells(entry: Entry) -> tuple[Cell, ...]:
         entry.balance_after,
         entry.kind,
         entry.reason,
+        _name(entry, entry.reversed_by),
+        _name(entry, entry.reverses_seq),
         entry.ticket,
         entry.operator,
-        _name(entry, entry.reverses_seq),
-        _name(entry, entry.reversed_by),
         entry.batch_id,
         entry.note,
     )
