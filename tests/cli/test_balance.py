@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.cli.running import Cli, on_terminal, run, shell
+from tests.cli.running import Cli, environment, on_terminal, run, shell
 from tests.pg import hold, post
 
 MOMENT = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -226,3 +226,14 @@ def test_a_pipe_between_commands(cli: Cli) -> None:
 def test_a_process_answers_as_the_function_does(cli: Cli) -> None:
     cli.grant("u1", 1500)
     assert run("balance", "u1", "--format", "value").out == b"1500\n"
+
+
+def test_addresses_of_people_are_a_table_on_a_usual_terminal(cli: Cli) -> None:
+    users = ["anna.maria@example.org", "bartholomew@example.org"]
+    for user in users:
+        cli.grant(user, 1500)
+    got = on_terminal("balance", *users, columns=80, env=environment(TERM="xterm", NO_COLOR="1"))
+    heading, _, *rows, left_out = got.text.splitlines()
+    assert heading.split() == ["USER", "BALANCE", "HELD", "AVAILABLE", "LAST", "CHANGE"]
+    assert [row.split()[:4] for row in rows] == [[user, "1,500", "0", "1,500"] for user in users]
+    assert left_out == "▸ no room here for AMOUNT, REASON; a wider terminal or --format tsv shows all"

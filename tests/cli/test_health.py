@@ -87,6 +87,10 @@ def test_on_a_terminal() -> None:
     assert max(map(len, lines)) <= 100
     assert lines[2].startswith(" database     ok      PostgreSQL 18.")
     assert " CHECK   database\n" in without_escapes(narrow.text)  # what does not fit is not cut
+    usual = without_escapes(on_terminal("health", "--deep", columns=80).text)
+    assert re.search(
+        r"^ durability +ok +fsync, full_page_writes, checksums, synchronous_commit on$", usual, re.MULTILINE
+    )
 
 
 def test_what_was_measured(cli: Cli) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli.running import Cli
+from tests.cli.running import Cli, environment, on_terminal
 from tests.integration.test_generations import ID, OTHER, capture, claim, opened
 from tests.pg import post
 
@@ -25,11 +25,27 @@ def test_open_holds_are_listed(held: Cli) -> None:
     ]
     (one,) = held("holds", "list", "u1", "--json").json["data"]
     assert (one["hold_id"], one["amount"], one["state"], one["is_past"]) == (ID, 40, "open", False)
-    assert held("holds", "list", "u2").out == b""
-    assert held("holds", "list", "--limit", "0").out == b""
+    assert (held("holds", "list", "u2").out, held("holds", "list", "--limit", "0").out) == (b"", b"")
     capture(held.db.connect("support1"))
     assert held("holds", "list").out == b""
     assert held("holds", "list", "--all").lines[0][3] == "captured"
+
+
+def test_where_no_hold_is_it_says_so(cli: Cli) -> None:
+    for flags, told in (((), "is open"), (("--all",), "was ever made")):
+        got = cli("holds", "list", *flags)
+        assert (got.code, got.out, got.err) == (0, b"", f"▸ no hold {told}\n")
+        assert cli("holds", "list", "u2", *flags).err == f"▸ no hold of u2 {told}\n"
+        assert cli("holds", "list", *flags, "-q").err == ""
+
+
+@pytest.mark.usefixtures("held")
+def test_holds_are_a_table_on_a_usual_terminal() -> None:
+    got = on_terminal("holds", "list", columns=80, env=environment(TERM="xterm", NO_COLOR="1"))
+    assert got.text.splitlines()[0].split() == ["USER", "ID", "TOKENS", "STATE", "DEADLINE", "CALLS", "BY", "KEY"]
+    got = on_terminal("holds", "list", columns=60, env=environment(TERM="xterm", NO_COLOR="1"))
+    assert got.text.splitlines()[0].split() == ["USER", "ID", "TOKENS", "STATE", "DEADLINE"]
+    assert "no room here for CALLS, BY, KEY; a wider" in got.text
 
 
 def test_a_hold_is_released_by_hand_once(held: Cli) -> None:

@@ -136,7 +136,7 @@ def holds(found: Sequence[Hold]) -> View[list[HoldData]]:
     """A list of holds."""
     columns = [
         Column("USER"), Column("ID"), Column("TOKENS", number=True), Column("STATE"), Column("DEADLINE"),
-        Column("CALLS", number=True), Column("BY"), Column("KEY"),
+        Column("CALLS", number=True, optional=True), Column("BY", optional=True), Column("KEY", optional=True),
     ]  # fmt: skip
     rows = [
         (

@@ -39,8 +39,12 @@ def _list(run: Run, user: SomeUser = None, everything: Everything = False, limit
     from tokenctl.cli import generation_views
     from tokenctl.services import holds
 
-    found = holds.listed(run.runtime.generations, user, everything=everything, limit=_LIMIT if limit is None else limit)
+    most = _LIMIT if limit is None else limit
+    found = holds.listed(run.runtime.generations, user, everything=everything, limit=most)
     run.show(generation_views.holds(found))
+    if not found and most:
+        hold = "no hold" if user is None else f"no hold of {user}"
+        run.output.say(f"{hold} was ever made" if everything else f"{hold} is open")
 
 
 def _release(run: Run, user: options.User, hold_id: HoldId, reason: Why, yes: options.Yes = False) -> None:

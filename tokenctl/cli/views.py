@@ -64,8 +64,8 @@ def balances(
         Column("HELD", number=True),
         Column("AVAILABLE", number=True),
         Column("LAST CHANGE"),
-        Column("AMOUNT", number=True, signed=True),
-        Column("REASON"),
+        Column("AMOUNT", number=True, signed=True, optional=True),
+        Column("REASON", optional=True),
     )
     rows: list[tuple[Cell, ...]] = [
         (

@@ -229,7 +229,10 @@ def durability(found: Durability) -> Check:
         )
         if bad
     ]
-    facts = ["fsync, full_page_writes, data_checksums on", f"synchronous_commit {found.synchronous_commit}"]
+    on = ["fsync", "full_page_writes", "checksums"]
+    facts = [*on, "synchronous_commit on"]
+    if found.synchronous_commit != "on":
+        facts = [*on[:-1], f"{on[-1]} on", f"synchronous_commit {found.synchronous_commit}"]
     return judged("durability", facts, problems, values=settings | {"standbys": found.standbys})
 
 

@@ -174,12 +174,16 @@ def test_jobs_warn_only_when_something_is_expected(
 @pytest.mark.parametrize(
     ("change", "state", "words"),
     [
-        ({}, "ok", "fsync, full_page_writes, data_checksums on, synchronous_commit on"),
+        ({}, "ok", "fsync, full_page_writes, checksums, synchronous_commit on"),
         ({"fsync": False}, "critical", "fsync is off"),
         ({"full_page_writes": False}, "critical", "full_page_writes is off"),
         ({"synchronous_commit": "off"}, "critical", "synchronous_commit is off"),
         ({"synchronous_commit": "local"}, "warning", "synchronous_commit is local"),
-        ({"synchronous_commit": "remote_apply"}, "ok", "synchronous_commit remote_apply"),
+        (
+            {"synchronous_commit": "remote_apply"},
+            "ok",
+            "fsync, full_page_writes, checksums on, synchronous_commit remote_apply",
+        ),
         ({"data_checksums": False}, "warning", "data_checksums is off"),
         ({"standbys": 1}, "warning", "acknowledged commits can be lost on failover"),
         ({"standbys": 1, "synchronous_standby_names": "one"}, "ok", "fsync"),
