@@ -78,7 +78,9 @@ def main() -> int:
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
     chosen = [one for one in MUTATIONS if all(word.lower() in one.name.lower() for word in given.words)]
-    if not chosen or not untouched(chosen, given.jobs):
+    if not chosen:
+        parser.error("no guard has these words in its name")
+    if not untouched(chosen, given.jobs):
         return 1
     caught = 0
     with ThreadPoolExecutor(given.jobs) as pool:
