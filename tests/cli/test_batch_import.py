@@ -77,6 +77,18 @@ def test_the_receipt_names_the_batch_and_its_undo(cli: Cli) -> None:
     assert cli.db.rows("SELECT sum(balance) FROM tokenctl.token_accounts") == [(0,)]
 
 
+@pytest.mark.parametrize("rows", [(), ("u1,x,outage,k1",)], ids=["a header alone", "bad rows alone"])
+def test_what_posted_nothing_has_no_undo(cli: Cli, rows: tuple[str, ...]) -> None:
+    asked = ("batch-import", write(*rows), "--yes", "--partial")
+    got = cli(*asked)
+    assert (got.code, "undo:" in got.err) == (65 if rows else 0, False)
+    data = cli(*asked, "--json").json["data"]
+    assert (data["outcome"], data["undo"]) == ("already", None)
+    undone = cli("reverse", "--batch", data["batch_id"], "--reason", "mistake", "--yes")
+    assert undone.code == 1
+    assert f"batch {data['batch_id']} posted nothing: there is nothing to reverse\n" in undone.err
+
+
 def test_reason_is_for_rows_that_name_none(cli: Cli) -> None:
     write("u1,5,own,k1", "u2,5,,k2")
     assert cli("batch-import", "grants.csv", "--yes", "--reason", "spring").code == 0

@@ -152,7 +152,8 @@ def _talk(run: Run, report: ImportReport) -> None:
     rate = (batch.applied or 0) / max(report.seconds, 0.001)
     done = f"{counted(batch.applied or 0, 'row')}, {counted(batch.applied_tokens or 0, 'token')} granted"
     run.output.say(f"batch {report.batch_id}: {done} in {report.seconds:.1f} s ({rate:,.0f} rows/s)", mark="✓")
-    run.output.say(f"undo: {commandline.undo_batch(report.batch_id)}", mark=" ")
+    if batch.applied:
+        run.output.say(f"undo: {commandline.undo_batch(report.batch_id)}", mark=" ")
 
 
 def _end(report: ImportReport) -> None:

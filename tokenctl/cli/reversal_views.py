@@ -142,7 +142,7 @@ def _data(work: Undoing, done: Batch | None, *, entries: int, taken: int, given:
         "operator": None if done is None else done.operator,
         "reason": None if done is None else done.reason,
         "at": None if done is None else done.finished_at,
-        "undo": None if done is None else commandline.undo_batch(done.batch_id),
+        "undo": commandline.undo_batch(done.batch_id) if done is not None and done.applied else None,
     }
 
 

@@ -207,7 +207,8 @@ def _many(
         run.output.committed = f"batch {done.batch_id} reverses {work.name}, {entries}"
         took = f"{work.seconds:.1f} s ({(done.applied or 0) / max(work.seconds, 0.001):,.0f} entries/s)"
         run.output.say(f"reversed {work.name}: {entries} in {took}", mark="✓")
-        run.output.say(f"batch {done.batch_id}   undo: {commandline.undo_batch(done.batch_id)}", mark=" ")
+        undo = f"   undo: {commandline.undo_batch(done.batch_id)}" if done.applied else ""
+        run.output.say(f"batch {done.batch_id}{undo}", mark=" ")
         run.show(reversal_views.receipt(work, done))
         if (left := work.incomplete(done)) is not None:
             raise left

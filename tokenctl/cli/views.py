@@ -241,7 +241,7 @@ def import_report(report: ImportReport) -> View[ImportData]:
         "new_users": report.plan.new_users if report.plan else None,
         "reject_file": report.reject_file,
         "seconds": round(report.seconds, 3),
-        "undo": None if report.outcome == "planned" else commandline.undo_batch(report.batch_id),
+        "undo": commandline.undo_batch(report.batch_id) if report.batch and report.batch.applied else None,
     }
     bad: list[BadRow] = [{"line": b.line, "column": b.column, "why": b.why} for b in report.bad]
     return View(

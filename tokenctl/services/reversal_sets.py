@@ -263,6 +263,8 @@ class Undoing:
                 hint="an operator is a database role, a user name or user@host, as"
                 f" {commandline.line('history', 'USER')} shows them",
             )
+        if self.original is not None and not self.original.applied:
+            return Refused(f"{self.name} posted nothing: there is nothing to reverse", hint="nothing was changed")
         if (again := self._given_back()) is not None:
             return AlreadyReversed(
                 f"{self.name} was reversed, and batch {again} reversed that",
