@@ -82,6 +82,15 @@ def test_partial_reverses_what_can_be_and_the_same_command_the_rest(short: tuple
     cli.db.check()
 
 
+def test_a_batch_whose_entries_were_reversed_otherwise_is_told_so(cli: Cli) -> None:
+    batch = batch_of(cli, "u1,10,x,a", "u2,20,x,b")
+    assert cli("reverse", "--operator", "batch1", "--since", "2026-01-01", *DONE).code == 0
+    got = cli("reverse", "--batch", batch, *DONE)
+    assert got.code == 1
+    assert f"nothing of batch {batch} is left to reverse: each of its entries was reversed already\n" in got.err
+    assert got.err.endswith("nothing was changed; tokenctl history USER shows by whom\n")
+
+
 def test_what_several_reversals_took_is_told_and_undone_one_by_one(short: tuple[Cli, str]) -> None:
     cli, batch = short
     whole = ("reverse", "--batch", batch, *DONE, "--partial")

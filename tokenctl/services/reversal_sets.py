@@ -271,6 +271,11 @@ class Undoing:
                 hint="nothing was changed; this undoes it again:\n"
                 + commandline.line("reverse", "--batch", again, "--reason", self.asked.reason),
             )
+        if self.original is not None and not self.earlier:
+            return AlreadyReversed(
+                f"nothing of {self.name} is left to reverse: each of its entries was reversed already",
+                hint=f"nothing was changed; {commandline.line('history', 'USER')} shows by whom",
+            )
         by = f" by batch {self.earlier[-1].batch_id} ({self.earlier[-1].operator})" if self.earlier else ""
         return AlreadyReversed(f"{self.name} is already reversed{by}", hint="nothing was changed")
 
