@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -235,8 +236,12 @@ def test_a_reversed_file_is_refused_until_the_reversal_is_undone(cli: Cli) -> No
     undo = cli("reverse", "--batch", batch, "--reason", "mistake", "--yes", "--json").json["data"]["batch_id"]
     got = cli("batch-import", "grants.csv", "--yes", "--json")
     assert (got.code, got.problem["type"]) == (1, "urn:tokenctl:problem:replay-of-reversed")
-    assert "new keys" in got.problem["hint"]
-    assert cli("reverse", "--batch", undo, "--reason", "mistake", "--yes").code == 0
+    command = f"tokenctl reverse --batch {undo} --reason mistake"
+    assert got.problem["hint"].splitlines() == ["reversing that brings its rows back:", command]
+    shown = cli("batches", "show", batch, "--json").json["data"]
+    assert (shown["state"], shown["command"], shown["undo"]) == ("reversed", command, None)
+    assert shown["next"] == f"batch {undo} reversed it; reversing that brings it back"
+    assert cli(*shlex.split(command)[1:], "--yes").code == 0
     assert cli("batch-import", "grants.csv", "--yes").code == 0
     assert cli.balance() == 5
 

@@ -138,6 +138,17 @@ def _batch_given_back(at: Elsewhere) -> Ran:
     return at("reverse", "--batch", batch, "--reason", "wrong", "--yes")
 
 
+def _batch_reversed(at: Elsewhere) -> Ran:
+    batch = at.batch()
+    at("reverse", "--batch", batch, "--reason", "wrong", "--yes")
+    return at("batches", "show", batch)
+
+
+def _file_reversed(at: Elsewhere) -> Ran:
+    at("reverse", "--batch", at.batch(), "--reason", "wrong", "--yes")
+    return at.imported()
+
+
 def _no_batch(at: Elsewhere) -> Ran:
     return at("reverse", "--batch", "0123456789ab", "--reason", "wrong", "--yes")
 
@@ -171,7 +182,7 @@ def _no_operator(at: Elsewhere) -> Ran:
 
 PLACES: list[Callable[[Elsewhere], Ran]] = [
     _receipt, _json, _replay, _unknown, _interrupted, _reversal, _reversal_interrupted, _entry,
-    _no_entry, _import, _import_again, _batch, _batch_reversal, _batch_given_back,
+    _no_entry, _import, _import_again, _batch, _batch_reversal, _batch_given_back, _batch_reversed, _file_reversed,
     _no_batch, _history, _paid_hold, _no_hold, _no_generation, _no_operator,
 ]  # fmt: skip
 

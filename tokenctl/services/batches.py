@@ -47,15 +47,8 @@ def show(batches: Batches, batch_id: str, *, ledger_name: str) -> BatchReport:
     if batch.kind == "reversal":  # its lines are of no file, and start anew in each partition
         findings = tuple(sorted(findings, key=lambda found: (found.user_id, int(found.other or 0))))
     rejects = _rejects(batch)
-    advice, command = _way_on(batch, rejects)
     undoing = batches.one(batch.reversed_by) if batch.reversed_by is not None else None
-    if undoing is not None and undoing.refused:
-        advice = (
-            f"batch {undoing.batch_id} reversed it but for {counted(undoing.refused, 'entry', 'entries')};"
-            f" {commandline.line('batches', 'show', undoing.batch_id)} says why, and the same command takes"
-            f" {fitting(undoing.refused, 'it back when it', 'them back when they')} can be"
-        )
-        command = again(undoing)
+    advice, command = _way_on(batch, rejects) if undoing is None else _way_back(undoing)
     undo = commandline.undo_batch(batch.last) if batch.standing == "done" else None
     return BatchReport(batch, findings, rejects, advice, command, undo if batch.applied else None)
 
@@ -100,8 +93,6 @@ def _way_on(batch: BatchStanding, rejects: str | None) -> tuple[str, str | None]
             return "nothing was posted; the next import forgets it", again(batch)
         case "unfinished":
             return "it was cut off; the same command posts the rest, and no row twice", again(batch)
-        case "reversed":
-            return f"batch {batch.reversed_by} reversed it; to grant its rows after all, give them new keys", None
         case _ if batch.kind == "reversal" and batch.refused:
             return "not all could be reversed; the same command takes back the rest when it can be", again(batch)
         case _ if rejects:
@@ -110,6 +101,22 @@ def _way_on(batch: BatchStanding, rejects: str | None) -> tuple[str, str | None]
             return "mend the rejected rows and import the file that --reject-file named", None
         case _:
             return "nothing is left to do", None
+
+
+def _way_back(undoing: BatchStanding) -> tuple[str, str | None]:
+    """The same for a batch that `undoing` has reversed, or is about to."""
+    if undoing.standing == "running":
+        return f"batch {undoing.batch_id} reverses it at this moment", None
+    if undoing.standing == "unfinished":
+        return f"batch {undoing.batch_id} reverses it and was cut off; the same command finishes that", again(undoing)
+    if undoing.refused:
+        advice = (
+            f"batch {undoing.batch_id} reversed it but for {counted(undoing.refused, 'entry', 'entries')};"
+            f" {commandline.line('batches', 'show', undoing.batch_id)} says why, and the same command takes"
+            f" {fitting(undoing.refused, 'it back when it', 'them back when they')} can be"
+        )
+        return advice, again(undoing)
+    return f"batch {undoing.batch_id} reversed it; reversing that brings it back", commandline.undo_batch(undoing.last)
 
 
 def _rejects(batch: BatchStanding) -> str | None:

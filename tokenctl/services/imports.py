@@ -17,6 +17,7 @@ from pathlib import Path
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Self
 
+from tokenctl import commandline
 from tokenctl.errors import BadData, LimitNotConfirmed, LockHeld, NotAllowed, ReplayOfReversed, TokenctlError
 from tokenctl.grantfile.options import CheckOptions
 from tokenctl.grantfile.rejects import RejectFile
@@ -102,11 +103,7 @@ class Import:
         if outcome == "done":
             return self._already()
         if outcome == "reversed":
-            raise ReplayOfReversed(
-                f"this file was imported as batch {self.batch_id} and then reversed",
-                hint="to grant these rows after all, give them new keys",
-                batch=self.batch_id,
-            )
+            raise self._reversed()
         self._opened = True
         self._resumes = outcome == "resume"
         with progress("checking", self.source.size) as advance:
@@ -265,6 +262,18 @@ class Import:
         batch = self.store.batch()
         assert batch is not None  # noqa: S101 — open_import just said that it is done
         return self._report("already", batch)
+
+    def _reversed(self) -> ReplayOfReversed:
+        """The refusal of a file that was taken back, with the command that brings it back."""
+        batch = self.store.standing()
+        undoing = self.store.standing(batch.reversed_by) if batch is not None and batch.reversed_by else None
+        by = f" by batch {undoing.batch_id}" if undoing is not None else ""
+        hint = f"nothing was changed; {commandline.line('batches', 'show', self.batch_id)} says what to do"
+        if undoing is not None and undoing.state == "done":
+            hint = f"reversing that brings its rows back:\n{commandline.undo_batch(undoing.last)}"
+        return ReplayOfReversed(
+            f"this file was imported as batch {self.batch_id} and then reversed{by}", hint=hint, batch=self.batch_id
+        )
 
     def _held(self) -> LockHeld:
         batch = self.store.batch()

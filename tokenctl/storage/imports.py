@@ -19,7 +19,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row
 
 from tokenctl.errors import TryLater
-from tokenctl.models import Batch, Finding, Plan, Selection
+from tokenctl.models import Batch, BatchStanding, Finding, Plan, Selection
 from tokenctl.resilience.retry import KEYED, ONCE, UNDONE
 from tokenctl.storage import locks
 from tokenctl.storage.database import Connection, Database
@@ -152,6 +152,12 @@ class BatchStore:
     def batch(self, batch_id: str | None = None) -> Batch | None:
         """The batch's row, or None; any other batch by its id."""
         found = self._all(Batch, query("batch"), {"batch": batch_id or self._batch})
+        return found[0] if found else None
+
+    def standing(self, batch_id: str | None = None) -> BatchStanding | None:
+        """What became of the batch, or None; of any other by its id."""
+        values = {"batch": batch_id or self._batch, "standing": None, "rows": 1}
+        found = self._all(BatchStanding, query("batches"), values)
         return found[0] if found else None
 
     def open_import(self, *, file_name: str, sha256: str, size: int, options: dict[str, Any], rows: int) -> str:

@@ -30,14 +30,15 @@ def batch(**given: Any) -> BatchStanding:
 
 
 class Store:
-    """Knows one batch, or none."""
+    """Knows one batch, or none, and what reversed it."""
 
-    def __init__(self, found: BatchStanding | None) -> None:
+    def __init__(self, found: BatchStanding | None, undoing: BatchStanding | None = None) -> None:
         self.found = found
+        self.undoing = undoing
         self.asked = False
 
-    def one(self, _batch_id: str) -> BatchStanding | None:
-        return self.found
+    def one(self, batch_id: str) -> BatchStanding | None:
+        return self.found if batch_id == ID else self.undoing
 
     def newest(self, *, rows: int, standing: str | None) -> list[BatchStanding]:
         assert standing is None
@@ -54,6 +55,8 @@ def report(**given: Any) -> BatchReport:
 
 UNDO = f"tokenctl reverse --batch {ID} --reason mistake"
 AGAIN = f"tokenctl reverse --batch {'b' * 12} --reason wrong"
+BACK = f"tokenctl reverse --batch {'c' * 12} --reason mistake"
+FINISH = f"tokenctl reverse --batch {ID} --reason wrong"
 REVERSAL = {"kind": "reversal", "file_name": None, "file_sha256": None, "reverses_batch": "b" * 12, "reason": "wrong"}
 
 
@@ -65,7 +68,6 @@ REVERSAL = {"kind": "reversal", "file_name": None, "file_sha256": None, "reverse
         ({"standing": "abandoned"}, "nothing was posted", "tokenctl batch-import in/nov.csv", None),
         ({"standing": "unfinished"}, "the same command", "tokenctl batch-import in/nov.csv", None),
         ({"standing": "unfinished", "file_name": "-"}, "the same command", None, None),
-        ({"standing": "reversed", "reversed_by": "c" * 12}, "batch cccccccccccc reversed it", None, None),
         ({}, "nothing is left to do", None, UNDO),
         ({"applied": 0}, "nothing is left to do", None, None),
         ({"rejected": 2}, "mend", f"tokenctl batch-import in/nov.{ID}.rejected.csv", UNDO),
@@ -80,6 +82,27 @@ def test_the_way_on(given: dict[str, Any], words: str, command: str | None, undo
     found = report(**given)
     assert words in found.next
     assert (found.command, found.undo) == (command, undo)
+
+
+@pytest.mark.parametrize("kind", [{}, REVERSAL])
+@pytest.mark.parametrize(
+    ("given", "words", "command"),
+    [
+        ({}, "batch cccccccccccc reversed it; reversing that brings it back", BACK),
+        ({"last": "d" * 12}, "reversing that brings it back", BACK.replace("c" * 12, "d" * 12)),
+        ({"refused": 2}, "reversed it but for 2 entries", FINISH),
+        ({"standing": "unfinished", "state": "applying"}, "the same command finishes that", FINISH),
+        ({"standing": "running", "state": "applying"}, "reverses it at this moment", None),
+    ],
+)
+def test_the_way_back_from_a_reversal(
+    kind: dict[str, Any], given: dict[str, Any], words: str, command: str | None
+) -> None:
+    undoing = batch(**REVERSAL | {"batch_id": "c" * 12, "reverses_batch": ID, "last": "c" * 12} | given)
+    store = Store(batch(**kind | {"standing": "reversed", "reversed_by": "c" * 12}), undoing)
+    found = batches.show(cast(Batches, store), ID, ledger_name="env")
+    assert words in found.next
+    assert (found.command, found.undo) == (command, None)
 
 
 def test_the_command_has_the_options_that_make_the_batch_what_it_is() -> None:
