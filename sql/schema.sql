@@ -236,7 +236,8 @@ BEGIN
     'generation:' || p_generation_id, NULL, p_request_id, p_claimed_by, false);
   IF receipt.outcome NOT IN ('applied', 'replayed') THEN
     -- Past its deadline, and the tokens went elsewhere meanwhile: not paid, and on record.
-    UPDATE tokenctl.generations g SET released_why = receipt.outcome, lease_by = NULL, lease_until = NULL
+    UPDATE tokenctl.generations g SET released_why = receipt.outcome, released_by = session_user,
+      released_claimed_by = p_claimed_by, released_run = p_lease_by, lease_by = NULL, lease_until = NULL
     WHERE g.user_id = p_user_id AND g.generation_id = p_generation_id;
     PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'capture', receipt.outcome, p_user_id,
       jsonb_build_object('generation', p_generation_id, 'amount', answer.amount, 'missing', receipt.missing));
@@ -366,6 +367,7 @@ BEGIN
       amount = p_amount, operator = session_user, claimed_by = p_claimed_by, request_id = p_request_id
     WHERE h.user_id = p_user_id AND h.hold_id = hold.hold_id;
     UPDATE tokenctl.generations g SET price_version = p_price_version, lease_by = NULL, lease_until = NULL, released_why = NULL,
+      released_by = NULL, released_claimed_by = NULL, released_run = NULL,
       attempts = CASE WHEN hold.state = 'released' AND made.released_why NOT IN ('exhausted', 'deadline') THEN 0 ELSE g.attempts END
     WHERE g.user_id = p_user_id AND g.generation_id = hold.hold_id;
   END IF;
@@ -377,10 +379,10 @@ $$;
 ALTER FUNCTION tokenctl.generation_open_v1(p_user_id text, p_generation_id text, p_amount bigint, p_hold_s integer, p_key text, p_model text, p_quality text, p_aspect_ratio text, p_price_version text, p_input_sha256 text, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
 
 --
--- Name: generation_release_v1(text, text, text, boolean, text, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+-- Name: generation_release_v1(text, text, text, boolean, boolean, text, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
 --
 
-CREATE FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_lease_by text, p_request_id text, p_claimed_by text) RETURNS tokenctl.generation_v1
+CREATE FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_past_only boolean, p_lease_by text, p_request_id text, p_claimed_by text) RETURNS tokenctl.generation_v1
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '10s'
@@ -398,13 +400,18 @@ BEGIN
     AND made.lease_by IS DISTINCT FROM p_lease_by
   THEN
     answer.outcome := 'busy';
+  ELSIF answer.outcome = 'open' AND p_past_only IS NOT FALSE AND answer.expires_at > clock_timestamp() THEN
+    answer.outcome := 'not_past';
+  ELSIF answer.outcome = 'released' AND made.released_run IS DISTINCT FROM p_lease_by THEN
+    answer.outcome := 'already_released';
   END IF;
   IF answer.outcome <> 'open' THEN
     RETURN answer;
   END IF;
   UPDATE tokenctl.token_holds h SET state = 'released', settled_at = clock_timestamp()
   WHERE h.user_id = p_user_id AND h.hold_id = p_generation_id;
-  UPDATE tokenctl.generations g SET released_why = left(p_why, 100), lease_by = NULL, lease_until = NULL
+  UPDATE tokenctl.generations g SET released_why = left(p_why, 100), released_by = session_user,
+    released_claimed_by = p_claimed_by, released_run = p_lease_by, lease_by = NULL, lease_until = NULL
   WHERE g.user_id = p_user_id AND g.generation_id = p_generation_id;
   IF p_force THEN
     PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'release', 'released', p_user_id, jsonb_build_object('generation', p_generation_id, 'why', p_why));
@@ -414,7 +421,7 @@ END
 $$;
 
 
-ALTER FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_lease_by text, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
+ALTER FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_past_only boolean, p_lease_by text, p_request_id text, p_claimed_by text) OWNER TO tokenctl_owner;
 
 --
 -- Name: generation_row(text, text, text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
@@ -2075,6 +2082,9 @@ CREATE TABLE tokenctl.generations (
     height integer,
     released_why text COLLATE pg_catalog."C",
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    released_by text COLLATE pg_catalog."C",
+    released_claimed_by text COLLATE pg_catalog."C",
+    released_run text COLLATE pg_catalog."C",
     CONSTRAINT attempts_range CHECK ((attempts >= 0)),
     CONSTRAINT generation_id_form CHECK ((generation_id ~ '^[0-9a-f]{12}$'::text)),
     CONSTRAINT image_whole CHECK ((num_nulls(image_sha256, image_bytes, width, height) = ANY (ARRAY[0, 4]))),
@@ -2605,12 +2615,12 @@ GRANT ALL ON FUNCTION tokenctl.generation_open_v1(p_user_id text, p_generation_i
 
 
 --
--- Name: FUNCTION generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_lease_by text, p_request_id text, p_claimed_by text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+-- Name: FUNCTION generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_past_only boolean, p_lease_by text, p_request_id text, p_claimed_by text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
 --
 
-REVOKE ALL ON FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_lease_by text, p_request_id text, p_claimed_by text) FROM PUBLIC;
-GRANT ALL ON FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_lease_by text, p_request_id text, p_claimed_by text) TO tokenctl_support;
-GRANT ALL ON FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_lease_by text, p_request_id text, p_claimed_by text) TO tokenctl_batch;
+REVOKE ALL ON FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_past_only boolean, p_lease_by text, p_request_id text, p_claimed_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_past_only boolean, p_lease_by text, p_request_id text, p_claimed_by text) TO tokenctl_support;
+GRANT ALL ON FUNCTION tokenctl.generation_release_v1(p_user_id text, p_generation_id text, p_why text, p_force boolean, p_past_only boolean, p_lease_by text, p_request_id text, p_claimed_by text) TO tokenctl_batch;
 
 
 --

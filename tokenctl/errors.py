@@ -104,6 +104,12 @@ class AlreadyReversed(Refused):
     code = "already-reversed"
 
 
+class AlreadyReleased(Refused):
+    """Already released"""
+
+    code = "already-released"
+
+
 class ReplayOfReversed(Refused):
     """This was done before and then reversed"""
 

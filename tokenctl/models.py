@@ -348,3 +348,5 @@ class Hold:
     attempts: int | None
     lease_until: datetime | None
     released_why: str | None
+    released_by: str | None
+    released_claimed_by: str | None

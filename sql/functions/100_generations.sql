@@ -11,6 +11,8 @@ BEGIN
     --   captured      paid: the image exists; captured_seq is the transaction
     --   reversed      paid, and that transaction was reversed since
     --   released      not paid; the tokens are free again
+    --   already_released  they were, before this run asked: somebody else released it
+    --   not_past      only what is past its deadline was to be released, and the deadline is ahead
     --   claimed       this run may call the provider now, until lease_until
     --   busy          another run holds the lease, until lease_until; or it took this run's over
     --   exhausted     the provider was called as often as one generation may
@@ -149,6 +151,7 @@ BEGIN
       amount = p_amount, operator = session_user, claimed_by = p_claimed_by, request_id = p_request_id
     WHERE h.user_id = p_user_id AND h.hold_id = hold.hold_id;
     UPDATE tokenctl.generations g SET price_version = p_price_version, lease_by = NULL, lease_until = NULL, released_why = NULL,
+      released_by = NULL, released_claimed_by = NULL, released_run = NULL,
       attempts = CASE WHEN hold.state = 'released' AND made.released_why NOT IN ('exhausted', 'deadline') THEN 0 ELSE g.attempts END
     WHERE g.user_id = p_user_id AND g.generation_id = hold.hold_id;
   END IF;
@@ -233,7 +236,8 @@ BEGIN
     'generation:' || p_generation_id, NULL, p_request_id, p_claimed_by, false);
   IF receipt.outcome NOT IN ('applied', 'replayed') THEN
     -- Past its deadline, and the tokens went elsewhere meanwhile: not paid, and on record.
-    UPDATE tokenctl.generations g SET released_why = receipt.outcome, lease_by = NULL, lease_until = NULL
+    UPDATE tokenctl.generations g SET released_why = receipt.outcome, released_by = session_user,
+      released_claimed_by = p_claimed_by, released_run = p_lease_by, lease_by = NULL, lease_until = NULL
     WHERE g.user_id = p_user_id AND g.generation_id = p_generation_id;
     PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'capture', receipt.outcome, p_user_id,
       jsonb_build_object('generation', p_generation_id, 'amount', answer.amount, 'missing', receipt.missing));
@@ -252,9 +256,12 @@ END
 $$;
 
 -- Give the tokens back. Only whoever has the lease may while it runs; p_force is for the
--- operator who knows better. Asked again, or after a capture, it says how things stand.
+-- operator who knows better. With p_past_only a hold whose deadline is ahead stays: since
+-- somebody saw it past, it may have been made again. Asked again by the run that p_lease_by
+-- names it answers the same; after another run's release, or a capture, how things stand.
 CREATE OR REPLACE FUNCTION tokenctl.generation_release_v1(
-  p_user_id text, p_generation_id text, p_why text, p_force boolean, p_lease_by text, p_request_id text, p_claimed_by text
+  p_user_id text, p_generation_id text, p_why text, p_force boolean, p_past_only boolean, p_lease_by text, p_request_id text,
+  p_claimed_by text
 ) RETURNS tokenctl.generation_v1
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
 AS $$
@@ -271,13 +278,18 @@ BEGIN
     AND made.lease_by IS DISTINCT FROM p_lease_by
   THEN
     answer.outcome := 'busy';
+  ELSIF answer.outcome = 'open' AND p_past_only IS NOT FALSE AND answer.expires_at > clock_timestamp() THEN
+    answer.outcome := 'not_past';
+  ELSIF answer.outcome = 'released' AND made.released_run IS DISTINCT FROM p_lease_by THEN
+    answer.outcome := 'already_released';
   END IF;
   IF answer.outcome <> 'open' THEN
     RETURN answer;
   END IF;
   UPDATE tokenctl.token_holds h SET state = 'released', settled_at = clock_timestamp()
   WHERE h.user_id = p_user_id AND h.hold_id = p_generation_id;
-  UPDATE tokenctl.generations g SET released_why = left(p_why, 100), lease_by = NULL, lease_until = NULL
+  UPDATE tokenctl.generations g SET released_why = left(p_why, 100), released_by = session_user,
+    released_claimed_by = p_claimed_by, released_run = p_lease_by, lease_by = NULL, lease_until = NULL
   WHERE g.user_id = p_user_id AND g.generation_id = p_generation_id;
   IF p_force THEN
     PERFORM tokenctl.audit(p_claimed_by, p_request_id, 'release', 'released', p_user_id, jsonb_build_object('generation', p_generation_id, 'why', p_why));
@@ -299,10 +311,10 @@ REVOKE ALL ON FUNCTION tokenctl.generation_row(text, text, text), tokenctl.may_g
   tokenctl.generation_open_v1(text, text, bigint, integer, text, text, text, text, text, text, text, text),
   tokenctl.generation_claim_v1(text, text, integer, integer, integer, text),
   tokenctl.generation_capture_v1(text, text, text, bigint, integer, integer, text, text, jsonb, text, text, text),
-  tokenctl.generation_release_v1(text, text, text, boolean, text, text, text), tokenctl.generation_v1(text, text) FROM PUBLIC;
+  tokenctl.generation_release_v1(text, text, text, boolean, boolean, text, text, text), tokenctl.generation_v1(text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
   tokenctl.generation_open_v1(text, text, bigint, integer, text, text, text, text, text, text, text, text),
   tokenctl.generation_claim_v1(text, text, integer, integer, integer, text),
   tokenctl.generation_capture_v1(text, text, text, bigint, integer, integer, text, text, jsonb, text, text, text),
-  tokenctl.generation_release_v1(text, text, text, boolean, text, text, text) TO tokenctl_support, tokenctl_batch;
+  tokenctl.generation_release_v1(text, text, text, boolean, boolean, text, text, text) TO tokenctl_support, tokenctl_batch;
 GRANT EXECUTE ON FUNCTION tokenctl.generation_v1(text, text) TO tokenctl_reader;

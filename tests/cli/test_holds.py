@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 
 from tests.cli.running import Cli, environment, on_terminal
+from tests.cli.test_cached_balance import lossy_address
 from tests.integration.test_generations import ID, OTHER, capture, claim, opened
+from tests.integration.test_generations import release as freed
 from tests.pg import post
+from tests.proxy import WITHIN_REPLY
+from tokenctl.models import Generation, Hold
+from tokenctl.storage.generations import GenerationStore
 
 
 @pytest.fixture
@@ -72,6 +80,93 @@ def test_a_reader_releases_nothing(held: Cli) -> None:
     held.login("reader1")
     assert held("holds", "list").code == 0
     assert held("holds", "release", "u1", ID, "--reason", "stuck", "--yes").code == 77
+
+
+def test_a_hold_that_another_run_released_is_told_with_who_and_why(held: Cli) -> None:
+    asked = ("holds", "release", "u1", ID, "--reason", "stuck", "--yes")
+    other = held.db.connect("support2")
+    real = GenerationStore.release
+
+    def release(self: GenerationStore, at: Generation, why: str, *, force: bool = False) -> Generation:
+        assert freed(other)["outcome"] == "released"
+        return real(self, at, why, force=force)
+
+    with held.patch.context() as patch:
+        patch.setattr(GenerationStore, "release", release)
+        meanwhile = held(*asked, "--json")
+    for got in (meanwhile, held(*asked, "--json")):  # found at the release, then by the look
+        assert (got.code, got.problem["type"]) == (1, "urn:tokenctl:problem:already-released")
+        assert re.search(
+            rf"^hold {ID} was released before on 20\d\d-\d\d-\d\d \d\d:\d\d UTC by support2 \(me\), reason blocked$",
+            got.problem["detail"],
+        )
+        assert got.problem["hint"] == "nothing was changed"
+        assert "committed" not in got.err
+    assert held.db.rows("SELECT released_why FROM tokenctl.generations") == [("blocked",)]
+    (one,) = held("holds", "list", "--all", "--json").json["data"]
+    assert (one["released_why"], one["released_by"], one["released_claimed_by"]) == ("blocked", "support2", "me")
+
+
+def test_who_released_it_is_told_in_one_line(held: Cli) -> None:
+    freed(held.db.connect("support1"))
+    held.db.rows("UPDATE tokenctl.generations SET released_claimed_by = E'op\\nforged: line'")
+    told = held("holds", "release", "u1", ID, "--reason", "stuck", "--yes").err.splitlines()
+    assert [line for line in told if "forged" in line] == [line for line in told if " was released before on " in line]
+
+
+def test_a_release_whose_answer_was_lost_is_this_run_s_own(held: Cli) -> None:
+    with lossy_address(held) as between:
+        between.trigger, between.faults = b"generation_release_v1", [WITHIN_REPLY]
+        got = held("holds", "release", "u1", ID, "--reason", "stuck", "--yes")
+    assert (got.code, between.befallen) == (0, 1)
+    assert "released 40 tokens of u1; 100 available" in got.err
+    assert held.db.rows("SELECT count(*) FROM tokenctl.audit_log") == [(1,)]
+
+
+def test_what_was_released_is_shown_and_not_an_older_making_of_it(held: Cli) -> None:
+    support = held.db.connect("support1")
+    real = GenerationStore.release
+
+    def release(self: GenerationStore, at: Generation, why: str, *, force: bool = False) -> Generation:
+        freed(support)
+        assert opened(support, amount=60, price="v2")["outcome"] == "held"
+        return real(self, at, why, force=force)
+
+    held.patch.setattr(GenerationStore, "release", release)
+    got = held("holds", "release", "u1", ID, "--reason", "stuck", "--yes")
+    assert (got.code, "released 60 tokens of u1; 100 available" in got.err) == (0, True)
+
+
+def test_reconcile_leaves_a_hold_that_was_made_again_since_it_was_listed(held: Cli) -> None:
+    support = held.db.connect("support1")
+    held.db.rows("UPDATE tokenctl.token_holds SET expires_at = now() - interval '1 s'")
+    listed = GenerationStore.holds
+
+    def holds(self: GenerationStore, **asked: Any) -> list[Hold]:
+        found = listed(self, **asked)
+        assert opened(support)["outcome"] == "held"
+        return found
+
+    held.patch.setattr(GenerationStore, "holds", holds)
+    got = held("holds", "reconcile")
+    assert (got.code, got.out, "no hold is past its deadline" in got.err) == (0, b"", True)
+    assert claim(support, "r2")["outcome"] == "claimed"
+
+
+def test_reconcile_shows_what_it_released(held: Cli) -> None:
+    support = held.db.connect("support1")
+    past = "UPDATE tokenctl.token_holds SET expires_at = now() - interval '1 s'"
+    held.db.rows(past)
+    listed = GenerationStore.holds
+
+    def holds(self: GenerationStore, **asked: Any) -> list[Hold]:
+        found = listed(self, **asked)
+        opened(support, amount=60, price="v2")
+        held.db.rows(past)
+        return found
+
+    held.patch.setattr(GenerationStore, "holds", holds)
+    assert [row[:3] for row in held("holds", "reconcile").lines] == [["u1", ID, "60"]]
 
 
 def test_reconcile_releases_what_is_past_and_nothing_else(held: Cli) -> None:

@@ -43,6 +43,7 @@ class Job:
     expired: bool = False
     attempts: int = 0
     lease: str | None = None
+    released_by: str | None = None
 
     @property
     def holds(self) -> bool:
@@ -120,6 +121,7 @@ class Model:
             # Calls of a hold that ran out stay counted: nobody said that they came to nothing.
             job.attempts = 0 if job.state == "released" else job.attempts
             job.amount, job.state, job.expired, job.lease = amount, "open", False, None
+            job.released_by = None
         return "held"
 
     def claim(self, name: str, request: str) -> str:
@@ -142,7 +144,7 @@ class Model:
             return job.state
         if job.lease != request:
             return "busy"
-        job.state, job.lease = "released", None
+        job.state, job.lease, job.released_by = "released", None, request
         wanted = Entry(-job.amount, "generation", "image-2k", None, f"generation:{name}", request)
         outcome = self._post(job.user, wanted)
         if outcome != "applied":
@@ -150,13 +152,15 @@ class Model:
         job.state = "captured"
         return "captured"
 
-    def release(self, name: str, request: str, *, force: bool) -> str:
+    def release(self, name: str, request: str, *, force: bool, past_only: bool) -> str:
         job = self.jobs[name]
         if job.state == "open":
             if not force and job.lease not in (None, request):
                 return "busy"
-            job.state, job.lease = "released", None
-        return job.state
+            if past_only and not job.expired:
+                return "not_past"
+            job.state, job.lease, job.released_by = "released", None, request
+        return "already_released" if job.state == "released" and job.released_by != request else job.state
 
     # --- batches ---------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.test_generation_saga import ORDER, PICTURE, charges, names, works
 from tests.pg import LedgerDB, post
 from tokenctl.clients.generation import Outcome
-from tokenctl.errors import KeyConflict, LockHeld
+from tokenctl.errors import KeyConflict, LockHeld, Refused
 from tokenctl.models import Generation
 from tokenctl.resilience.deadline import Deadline
 from tokenctl.services.generations import Job
@@ -71,6 +71,23 @@ def test_who_waits_for_another_run_never_gives_its_tokens_back(ledger_db: Ledger
     assert begun().run(meanwhile).generation.outcome == "captured"
     assert charges(ledger_db) == 1
     ledger_db.check()
+
+
+def test_a_run_whose_hold_an_operator_released_says_that_nothing_was_charged(
+    ledger_db: LedgerDB, begun: Callable[..., Job], tmp_path: Path
+) -> None:
+    def released(claim: Callable[[], None]) -> Outcome:
+        claim()
+        [(hold,)] = ledger_db.rows("SELECT hold_id FROM tokenctl.token_holds")
+        call = "SELECT (tokenctl.generation_release_v1('u1', %s, 'stuck', true, false, 'other', 'r2', 'op')).outcome"
+        assert ledger_db.rows(call, hold) == [("released",)]
+        return PICTURE
+
+    with pytest.raises(Refused, match="released before the image was there") as raised:
+        begun().run(released)
+    assert "nothing was charged: the hold of 40 tokens was released, u1 has 100 available" in raised.value.hint
+    assert (charges(ledger_db), names(tmp_path)) == (0, [])
+    assert ledger_db.rows("SELECT released_why, released_claimed_by FROM tokenctl.generations") == [("stuck", "op")]
 
 
 @pytest.mark.parametrize("after", ["open", "the first call"])

@@ -47,12 +47,14 @@ def capture(connection: Connection, generation: str = ID, *, lease: str = "r1") 
     )
 
 
-def release(connection: Connection, request: str = "r1", *, force: bool = False) -> dict[str, Any]:
+def release(
+    connection: Connection, request: str = "r1", *, force: bool = False, past_only: bool | None = False
+) -> dict[str, Any]:
     return call(
         connection,
-        "SELECT (g).* FROM tokenctl.generation_release_v1('u1', %(id)s, 'blocked', %(force)s, %(request)s,"
-        " 'r1', 'me') AS g",
-        {"id": ID, "force": force, "request": request},
+        "SELECT (g).* FROM tokenctl.generation_release_v1('u1', %(id)s, 'blocked', %(force)s, %(past_only)s,"
+        " %(request)s, 'r1', 'me') AS g",
+        {"id": ID, "force": force, "past_only": past_only, "request": request},
     )
 
 
@@ -214,7 +216,7 @@ def test_a_claim_says_whose_it_is_for_how_long_and_of_how_many(each_db: LedgerDB
 
 def test_nobody_is_not_who_has_the_lease(each_db: LedgerDB, rich: Connection) -> None:
     opened(rich)
-    said = "SELECT (g).outcome FROM tokenctl.generation_release_v1('u1', '%s', 'blocked', %s, %s, 'r', 'me') AS g"
+    said = "SELECT (g).outcome FROM tokenctl.generation_release_v1('u1', '%s', 'x', %s, false, %s, 'r', 'me') AS g"
     payment = (
         "SELECT (g).outcome FROM tokenctl.generation_capture_v1('u1', '%s', repeat('c', 64), 1, 1, 1, 'r', 'm', '{}',"
         " NULL, 'r', 'me') AS g"

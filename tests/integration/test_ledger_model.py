@@ -84,7 +84,7 @@ class Machine(RuleBasedStateMachine):
             kinds += [
                 st.builds(self._claim, jobs, REQUESTS),
                 st.builds(self._capture, jobs, REQUESTS),
-                st.builds(self._release, jobs, REQUESTS, st.booleans()),
+                st.builds(self._release, jobs, REQUESTS, st.booleans(), st.booleans()),
             ]
         return st.one_of(kinds)
 
@@ -129,11 +129,11 @@ class Machine(RuleBasedStateMachine):
             lambda session: _outcome(session, "capture", user, job, *image, request, "r", "me@here"),
         )
 
-    def _release(self, job: str, request: str, force: bool) -> tuple[str, Deed]:
+    def _release(self, job: str, request: str, force: bool, past_only: bool) -> tuple[str, Deed]:
         user = self.model.jobs[job].user
-        return f"release {job} {force}", (
-            lambda model: model.release(job, request, force=force),
-            lambda session: _outcome(session, "release", user, job, "test", force, request, "r", "me@here"),
+        return f"release {job} {request} {force} {past_only}", (
+            lambda model: model.release(job, request, force=force, past_only=past_only),
+            lambda session: _outcome(session, "release", user, job, "test", force, past_only, request, "r", "me@here"),
         )
 
     @precondition(lambda self: any(job.state == "open" for job in self.model.jobs.values()))

@@ -21,6 +21,7 @@ _CRASH = "tests/integration/test_import_crash.py"
 _JOBS = "tests/integration/test_generations.py"
 _MODEL = "tests/integration/test_batch_model.py"
 _POSTING = "tests/integration/test_posting.py"
+_RELEASES = "tests/integration/test_generation_releases.py"
 _REVERSALS = "tests/integration/test_batch_reversals.py"
 _ROLES = "tests/integration/test_roles.py"
 
@@ -341,6 +342,20 @@ DATABASE = (
         "AND made.lease_by IS DISTINCT FROM p_lease_by",
         "AND made.lease_by <> p_lease_by",
         (f"{_JOBS}::test_nobody_is_not_who_has_the_lease",),
+    ),
+    Mutation(
+        "what was made again since it was seen past its deadline stays",
+        _GENERATIONS,
+        "answer.outcome = 'open' AND p_past_only IS NOT FALSE AND answer.expires_at > clock_timestamp() THEN",
+        "false THEN",
+        (f"{_RELEASES}::test_only_what_is_past_is_released_for_its_deadline_s_sake",),
+    ),
+    Mutation(
+        "what another run released is not this run's doing",
+        _GENERATIONS,
+        "made.released_run IS DISTINCT FROM p_lease_by THEN",
+        "false THEN",
+        (f"{_RELEASES}::test_a_release_is_the_run_s_own_or_told_as_another_s",),
     ),
     Mutation(
         "only who claimed it last is paid",

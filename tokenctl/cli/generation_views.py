@@ -36,6 +36,8 @@ class HoldData(TypedDict):
     attempts: Count | None
     lease_until: datetime | None
     released_why: str | None
+    released_by: str | None
+    released_claimed_by: str | None
 
 
 class UsageData(TypedDict):
@@ -172,6 +174,8 @@ def _hold(hold: Hold) -> HoldData:
         "attempts": hold.attempts,
         "lease_until": hold.lease_until,
         "released_why": hold.released_why,
+        "released_by": hold.released_by,
+        "released_claimed_by": hold.released_claimed_by,
     }
 
 

@@ -53,7 +53,8 @@ def _release(run: Run, user: options.User, hold_id: HoldId, reason: Why, yes: op
     \b
     tokenctl holds release u_42 5f0c22ab9d10 --reason stuck
 
-    A job that is still at work finds its hold released and charges nothing.
+    A job that is still at work finds its hold released and charges nothing. A hold that somebody
+    else released before is told with who and why, and ends with 1.
     """
     from tokenctl.cli import generation_views
     from tokenctl.services import holds
@@ -77,7 +78,8 @@ def _reconcile(run: Run, dry_run: options.DryRun = False) -> None:
     tokenctl holds reconcile --dry-run
     tokenctl holds reconcile -q
 
-    Such holds count for nothing already; this tidies the books, and suits a timer.
+    Such holds count for nothing already; this tidies the books, and suits a timer. One that was
+    made again meanwhile stays, because its deadline is ahead.
     """
     from tokenctl.cli import generation_views
     from tokenctl.services import holds

@@ -318,7 +318,7 @@ class Job:
         self._at = released
         if released.outcome == "captured":
             return [f"generation {at.generation_id} is paid, {released.transaction}; --resume names its image"]
-        if released.outcome != "released":
+        if released.outcome not in ("released", "already_released"):
             return []
         self._place(at.generation_id).withdraw()
         self._tell("released", released)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tokenctl import commandline
-from tokenctl.errors import NotAllowed, NotFound, Refused
+from tokenctl.errors import AlreadyReleased, NotAllowed, NotFound, Refused
+from tokenctl.grantfile.display import clean
 from tokenctl.models import Generation, Hold
 from tokenctl.storage.generations import GenerationStore
 
@@ -17,45 +20,54 @@ def listed(store: GenerationStore, user_id: str | None, *, everything: bool, lim
 
 
 def found(store: GenerationStore, user_id: str, hold_id: str) -> Generation:
-    """The open hold of that name. Raises NotFound, or Refused when it is settled."""
+    """The open hold of that name. Raises NotFound, AlreadyReleased, or Refused when it was paid."""
     at = store.get(user_id, hold_id)
     if at.outcome == "unknown_generation":
         raise NotFound(
             f"user {user_id} has no hold {hold_id}",
             hint=f"{commandline.line('holds', 'list', user_id, '--all')} shows them",
         )
-    _still_open(at)
+    _still_open(store, at)
     return at
 
 
 def release(store: GenerationStore, at: Generation, why: str) -> Generation:
-    """Release it whoever is at work on it. Raises Refused when it was settled meanwhile."""
+    """Release it whoever is at work on it; answers it as this run released it.
+
+    Raises AlreadyReleased when somebody else did meanwhile, or Refused when it was paid.
+    """
     released = store.release(at, why, force=True)
     if released.outcome == "not_allowed":
         raise NotAllowed("the database's role may not release holds", hint="it needs tokenctl_support")
     if released.outcome != "released":
-        _still_open(released)
+        _still_open(store, released)
     return released
 
 
 def reconcile(store: GenerationStore, *, dry_run: bool) -> list[Hold]:
-    """Release what is past its deadline and has no job at work; answers those holds."""
+    """Release what is past its deadline and has no job at work; answers those holds as they were released.
+
+    The database judges each again: one that was made again since it was listed stays.
+    """
     done: list[Hold] = []
     while True:
         past = [hold for hold in store.holds(user_id=None, states=("open",), limit=_AT_ONCE) if hold.is_past]
         if dry_run:
             return past
-        freed = [hold for hold in past if store.release(_named(store, hold), "deadline").outcome == "released"]
+        freed = [ended for hold in past if (ended := _expired(store, hold)) is not None]
         done += freed
         if len(past) < _AT_ONCE or not freed:
             return done
 
 
-def _named(store: GenerationStore, hold: Hold) -> Generation:
-    return store.get(hold.user_id, hold.hold_id)
+def _expired(store: GenerationStore, hold: Hold) -> Hold | None:
+    at = store.expire(hold)
+    if at.outcome != "released" or at.amount is None or at.expires_at is None:
+        return None
+    return replace(hold, amount=at.amount, expires_at=at.expires_at, attempts=at.attempts)
 
 
-def _still_open(at: Generation) -> None:
+def _still_open(store: GenerationStore, at: Generation) -> None:
     if at.outcome == "reversed":
         raise Refused(
             f"hold {at.generation_id} was paid as {at.transaction}, and that was reversed since",
@@ -66,5 +78,15 @@ def _still_open(at: Generation) -> None:
             f"hold {at.generation_id} was paid as {at.transaction}",
             hint=f"{commandline.undo(str(at.transaction))} undoes that",
         )
-    if at.outcome == "released":
-        raise Refused(f"hold {at.generation_id} is released already", hint="nothing was changed")
+    if at.outcome in ("released", "already_released"):
+        raise AlreadyReleased(_as_released(at, store.released(at)), hint="nothing was changed")
+
+
+def _as_released(at: Generation, hold: Hold | None) -> str:
+    if hold is None:  # made again since
+        return f"hold {at.generation_id} was released before by somebody else"
+    when = f" on {hold.settled_at:%Y-%m-%d %H:%M} UTC" if hold.settled_at else ""
+    by = f" by {hold.released_by} ({hold.released_claimed_by})" if hold.released_by else ""
+    why = f", reason {hold.released_why}" if hold.released_why else ""
+    # Cleaned: a newline in a claim or a reason would pass for a line of ours.
+    return clean(f"hold {at.generation_id} was released before{when}{by}{why}")

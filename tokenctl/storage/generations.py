@@ -28,8 +28,8 @@ SELECT (g).* FROM tokenctl.generation_capture_v1(%(user_id)s, %(generation_id)s,
   %(request_id)s, %(claimed_by)s) AS g
 """
 _RELEASE = b"""
-SELECT (g).* FROM tokenctl.generation_release_v1(%(user_id)s, %(generation_id)s, %(why)s, %(force)s, %(lease_by)s,
-  %(request_id)s, %(claimed_by)s) AS g
+SELECT (g).* FROM tokenctl.generation_release_v1(%(user_id)s, %(generation_id)s, %(why)s, %(force)s, %(past_only)s,
+  %(lease_by)s, %(request_id)s, %(claimed_by)s) AS g
 """
 _GET = b"SELECT (g).* FROM tokenctl.generation_v1(%(user_id)s, %(generation_id)s) AS g"
 
@@ -84,8 +84,16 @@ class GenerationStore:
         return self._write("generation_capture", _CAPTURE, {**_key(at), **paid.__dict__, "usage": usage})
 
     def release(self, at: Generation, why: str, *, force: bool = False) -> Generation:
-        """Give the tokens back; with `force` whoever holds the lease."""
-        return self._write("generation_release", _RELEASE, _key(at), why=why, force=force)
+        """Give the tokens back; with `force` whoever holds the lease.
+
+        Outcome already_released, when somebody else did before this run.
+        """
+        return self._write("generation_release", _RELEASE, _key(at), why=why, force=force, past_only=False)
+
+    def expire(self, hold: Hold) -> Generation:
+        """Give the tokens back if the hold is past its deadline as the database finds it now; else outcome not_past."""
+        key = {"user_id": hold.user_id, "generation_id": hold.hold_id}
+        return self._write("generation_release", _RELEASE, key, why="deadline", force=False, past_only=True)
 
     def get(self, user_id: str, generation_id: str) -> Generation:
         """How it stands; outcome unknown_generation when there is none."""
@@ -94,7 +102,14 @@ class GenerationStore:
 
     def holds(self, *, user_id: str | None, states: Sequence[str], limit: int) -> list[Hold]:
         """Holds by deadline, the oldest first, at most `limit`; of one user or of all."""
-        values = {"user_id": user_id, "states": list(states), "limit": limit}
+        return self._holds(user_id=user_id, hold_id=None, states=list(states), limit=limit)
+
+    def released(self, at: Generation) -> Hold | None:
+        """Its hold, with who released it and why; None when it is not released, or not any more."""
+        found = self._holds(user_id=at.user_id, hold_id=at.generation_id, states=["released"], limit=1)
+        return found[0] if found else None
+
+    def _holds(self, **values: Any) -> list[Hold]:
 
         def rows(connection: Connection) -> list[Hold]:
             with connection.cursor(row_factory=class_row(Hold)) as cursor:
