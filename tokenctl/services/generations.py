@@ -141,18 +141,15 @@ class Job:
 
         Raises what the ledger refuses.
         """
-        generation_id = _new_id()
-        at = self.store.preview(
-            _columns(asked), generation_id=generation_id, key=key or _own_key(generation_id), hold_s=1
-        )
+        generation_id, key = _new(key)
+        at = self.store.preview(_columns(asked), generation_id=generation_id, key=key, hold_s=1)
         return at if at.outcome in ("held", "open", "captured") else _refused(at)
 
     def open(self, asked: Order, *, key: str | None, limits: Times | None = None) -> Generation:
         """Hold the price. Raises what the ledger refuses; nothing was sent then."""
-        generation_id = _new_id()
+        generation_id, key = _new(key)
         self._times = limits or times(asked.quality)
         self._place(generation_id).prepare()
-        key = key or _own_key(generation_id)
         try:
             at = self.store.open(_columns(asked), generation_id=generation_id, key=key, hold_s=self._times.hold_s)
         except OutcomeUnknown as error:
@@ -346,12 +343,10 @@ class Job:
         )
 
 
-def _new_id() -> str:
-    return uuid.uuid4().hex[:12]
-
-
-def _own_key(generation_id: str) -> str:
-    return f"generate:{generation_id}"
+def _new(key: str | None) -> tuple[str, str]:
+    """A new id, and the key: one of its own, unless one was given."""
+    generation_id = uuid.uuid4().hex[:12]
+    return generation_id, key or f"generate:{generation_id}"
 
 
 def _columns(asked: Order) -> dict[str, object]:
