@@ -242,8 +242,11 @@ def test_a_reversed_file_is_refused_until_the_reversal_is_undone(cli: Cli) -> No
     assert (shown["state"], shown["command"], shown["undo"]) == ("reversed", command, None)
     assert shown["next"] == f"batch {undo} reversed it; reversing that brings it back"
     assert cli(*shlex.split(command)[1:], "--yes").code == 0
-    assert cli("batch-import", "grants.csv", "--yes").code == 0
-    assert cli.balance() == 5
+    again = cli("batch-import", "grants.csv", "--yes", "--json").json["data"]
+    assert (again["outcome"], cli.balance()) == ("already", 5)
+    assert again["undo"] == cli("batches", "show", batch, "--json").json["data"]["undo"]
+    assert cli(*shlex.split(again["undo"])[1:], "--yes").code == 0
+    assert cli.balance() == 0
 
 
 def test_a_row_that_was_granted_and_reversed_is_no_replay(cli: Cli) -> None:

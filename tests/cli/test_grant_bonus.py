@@ -16,7 +16,9 @@ from tests.cli.test_cached_balance import lossy_address
 from tests.cli.test_pipeline import measured
 from tests.pg import post
 from tests.proxy import NOTHING, WITHIN_REPLY
+from tokenctl.errors import Unavailable
 from tokenctl.models import Receipt
+from tokenctl.storage.history import History
 from tokenctl.storage.ledger import Ledger
 
 ROW = (
@@ -88,6 +90,16 @@ def test_the_json_receipt_is_the_row(cli: Cli) -> None:
         "undo": "tokenctl reverse u1:2 --reason mistake",
     }
     assert (document["meta"]["request_id"], document["meta"]["replayed"]) == ("r9", False)
+
+
+def test_a_repeated_grant_is_told_where_its_undo_cannot_be_looked_up(cli: Cli) -> None:
+    def lost(*_: object) -> None:
+        raise Unavailable("gone")
+
+    cli.grant("u1", 500)
+    cli.patch.setattr(History, "chain", lost)
+    got = cli.grant("u1", 500, "--json")
+    assert (got.code, got.json["data"]["id"], got.json["data"]["undo"]) == (0, "u1:1", None)
 
 
 def test_each_format_gives_the_receipt(cli: Cli) -> None:

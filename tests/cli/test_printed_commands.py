@@ -104,6 +104,11 @@ def _reversal_interrupted(at: Elsewhere) -> Ran:
     return at("reverse", "u1:1", "--reason", "mistake", "--yes")
 
 
+def _reversed_before(at: Elsewhere) -> Ran:
+    _reversal(at)
+    return at("reverse", "u1:1", "--reason", "mistake", "--idempotency-key", "k9", "--yes")
+
+
 def _entry(at: Elsewhere) -> Ran:
     at.grant()
     return at("show", "u1:1")
@@ -181,7 +186,7 @@ def _no_operator(at: Elsewhere) -> Ran:
 
 
 PLACES: list[Callable[[Elsewhere], Ran]] = [
-    _receipt, _json, _replay, _unknown, _interrupted, _reversal, _reversal_interrupted, _entry,
+    _receipt, _json, _replay, _unknown, _interrupted, _reversal, _reversal_interrupted, _reversed_before, _entry,
     _no_entry, _import, _import_again, _batch, _batch_reversal, _batch_given_back, _batch_reversed, _file_reversed,
     _no_batch, _history, _paid_hold, _no_hold, _no_generation, _no_operator,
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
@@ -76,7 +77,16 @@ def test_a_reversal_can_be_reversed(cli: Cli) -> None:
     cli("reverse", "u1:1", "--reason", "mistake", "--yes")
     assert cli("reverse", "u1:2", "--reason", "mistake", "--yes").code == 0
     assert cli.balance() == 500
-    assert "already granted" in cli.grant("u1", 500).err  # the first grant counts again
+    again = cli.grant("u1", 500, "--json")  # the first grant counts again
+    assert "already granted" in again.err
+    data = again.json["data"]
+    assert (data["id"], data["undo"]) == ("u1:1", "tokenctl reverse u1:3 --reason mistake")
+    assert cli("show", "u1:1", "--json").json["data"]["undo"] == data["undo"]
+    told = cli("reverse", "u1:1", "--reason", "other", "--idempotency-key", "k9", "--yes")
+    assert told.code == 1
+    assert "nothing was changed; tokenctl show u1:1 says whether it counts, and how to undo it\n" in told.err
+    assert cli(*shlex.split(data["undo"])[1:], "--yes").code == 0
+    assert cli.balance() == 0
     cli.db.check()
 
 

@@ -71,6 +71,7 @@ def _batch_import(
     """
     from tokenctl.cli import views
     from tokenctl.grantfile.options import CheckOptions
+    from tokenctl.services import batches
     from tokenctl.services.imports import ImportOptions
 
     if not dry_run:
@@ -89,7 +90,7 @@ def _batch_import(
     report = _work(run, file, wanted, dry_run=dry_run, yes=yes)
     _talk(run, report)
     if not run.output.quiet or dry_run or run.output.machine:
-        run.show(views.import_report(report))
+        run.show(views.import_report(report, undo=batches.undo(run.runtime.batches, report)))
     _end(report)
 
 

@@ -43,7 +43,7 @@ def _grant_bonus(
     """
     from tokenctl.cli import views
     from tokenctl.models import Grant
-    from tokenctl.services import grants
+    from tokenctl.services import grants, transactions
 
     grant = Grant(user, amount, reason, note, ticket, campaign, idempotency_key, new_user)
     must_type = grants.check(grant, run.settings, confirm_amount=confirm_amount)
@@ -60,7 +60,8 @@ def _grant_bonus(
         tokens = counted(receipt.amount or 0, "token")
         run.output.committed = f"{receipt.name}, +{tokens}, key {receipt.idempotency_key}"
     _talk(run, receipt, derived=idempotency_key is None, dry_run=dry_run)
-    run.show(views.receipt(views.GRANT, receipt, dry_run=dry_run))
+    undo = None if dry_run else transactions.undo(run.runtime.history, receipt)
+    run.show(views.receipt(views.GRANT, receipt, undo=undo, dry_run=dry_run))
 
 
 def _claim(run: Run, grant: Grant, *, must_type: bool, confirmed: bool, dry_run: bool) -> Receipt:

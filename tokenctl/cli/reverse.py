@@ -129,7 +129,7 @@ def _chosen(batch: str | None, operator: str | None, since: datetime | None, unt
 
 def _one(run: Run, reversal: Reversal, *, dry_run: bool, yes: bool, confirm_amount: int | None) -> None:
     from tokenctl.cli import views
-    from tokenctl.services import reversals
+    from tokenctl.services import reversals, transactions
 
     reversals.check(reversal)
     confirmed = yes or confirm_amount is not None
@@ -155,7 +155,8 @@ def _one(run: Run, reversal: Reversal, *, dry_run: bool, yes: bool, confirm_amou
     if not dry_run:  # now, or by the run that this one repeats
         moved = f"{receipt.amount:+,} {fitting(amount, 'token')}"
         run.output.committed = f"{receipt.name}, {moved}, reverses {reversal.user_id}:{reversal.seq}"
-    run.show(views.receipt(views.REVERSAL, receipt, dry_run=dry_run))
+    undo = None if dry_run else transactions.undo(run.runtime.history, receipt)
+    run.show(views.receipt(views.REVERSAL, receipt, undo=undo, dry_run=dry_run))
 
 
 def _talk(run: Run, receipt: Receipt, *, dry_run: bool) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from tokenctl import commandline
 from tokenctl.models import Balance, ImportReport, Receipt
 from tokenctl.output import Cell, Column, Count, EntryName, Meta, Schema, Table, Tokens, TypedDict, View
 
@@ -100,7 +99,10 @@ def _seconds(age_s: float | None) -> float | None:
 
 
 class ReceiptData(TypedDict):
-    """An entry as it was posted; `id`, `seq`, `undo` and `at` are null where nothing was posted."""
+    """An entry as it was posted; `id`, `seq`, `undo` and `at` are null where nothing was posted.
+
+    Of an entry that an earlier run posted, `undo` is what undoes it now.
+    """
 
     id: EntryName | None
     user_id: str
@@ -126,9 +128,10 @@ GRANT = Schema("tokenctl.grant.v1", ReceiptData)
 REVERSAL = Schema("tokenctl.reversal.v1", ReceiptData)
 
 
-def receipt(schema: Schema[ReceiptData], entry: Receipt, *, dry_run: bool = False) -> View[ReceiptData]:
-    """A write's receipt: who, why, how much, before and after, the name, the undo."""
-    undo = None if dry_run else commandline.undo(entry.name)
+def receipt(
+    schema: Schema[ReceiptData], entry: Receipt, *, undo: str | None, dry_run: bool = False
+) -> View[ReceiptData]:
+    """A write's receipt: who, why, how much, before and after, the name, and the command that is its `undo`."""
     reverses = f"{entry.user_id}:{entry.reverses_seq}" if entry.reverses_seq else None
     name = None if dry_run and not entry.replayed else entry.name
     data: ReceiptData = {
@@ -228,8 +231,8 @@ IMPORT_ROW = Schema("tokenctl.import_row.v1", BadRow, flat=True)
 IMPORT_SUMMARY = Schema("tokenctl.import_summary.v1", ImportSummaryLine, flat=True)
 
 
-def import_report(report: ImportReport) -> View[ImportData]:
-    """An import's plan or receipt; as JSON Lines the bad rows, then a summary."""
+def import_report(report: ImportReport, *, undo: str | None) -> View[ImportData]:
+    """An import's plan or receipt, with the command that is its `undo`; as JSON Lines the bad rows, then a summary."""
     rows, tokens = _import_rows(report)
     summary: ImportSummary = {
         "batch_id": report.batch_id,
@@ -241,7 +244,7 @@ def import_report(report: ImportReport) -> View[ImportData]:
         "new_users": report.plan.new_users if report.plan else None,
         "reject_file": report.reject_file,
         "seconds": round(report.seconds, 3),
-        "undo": commandline.undo_batch(report.batch_id) if report.batch and report.batch.applied else None,
+        "undo": undo,
     }
     bad: list[BadRow] = [{"line": b.line, "column": b.column, "why": b.why} for b in report.bad]
     return View(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from tokenctl import commandline
-from tokenctl.errors import NotFound
+from tokenctl.errors import NotFound, TokenctlError
 from tokenctl.grantfile.rejects import beside
-from tokenctl.models import BatchStanding, Finding, Selection
+from tokenctl.models import BatchStanding, Finding, ImportReport, Selection
 from tokenctl.services import reversal_sets
 from tokenctl.storage.batches import Batches
 from tokenctl.wording import counted, fitting
@@ -51,6 +52,21 @@ def show(batches: Batches, batch_id: str, *, ledger_name: str) -> BatchReport:
     advice, command = _way_on(batch, rejects) if undoing is None else _way_back(undoing)
     undo = commandline.undo_batch(batch.last) if batch.standing == "done" else None
     return BatchReport(batch, findings, rejects, advice, command, undo if batch.applied else None)
+
+
+def undo(batches: Batches, report: ImportReport) -> str | None:
+    """The command that undoes an import, as things stand; None when it posted nothing, or it cannot be told.
+
+    What an earlier run imported may have been reversed and stand again: then what brought it back is reversed.
+    """
+    if report.batch is None or not report.batch.applied:
+        return None
+    if report.outcome != "already":
+        return commandline.undo_batch(report.batch_id)
+    found = None
+    with suppress(TokenctlError):  # the receipt is true without it
+        found = batches.one(report.batch_id)
+    return commandline.undo_batch(found.last) if found is not None and found.standing == "done" else None
 
 
 def again(batch: BatchStanding) -> str | None:

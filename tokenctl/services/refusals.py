@@ -38,7 +38,8 @@ def refusal(ledger: Ledger, receipt: Receipt, *, ledger_name: str, asked: str) -
         case "already_reversed":
             return errors.AlreadyReversed(
                 f"{receipt.user_id}:{receipt.reverses_seq} is already reversed by {_was(receipt)}",
-                hint="nothing was changed",
+                hint=f"nothing was changed; {commandline.line('show', f'{receipt.user_id}:{receipt.reverses_seq}')}"
+                " says whether it counts, and how to undo it",
                 transaction=receipt.name,
             )
         case "insufficient":

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tokenctl import commandline
-from tokenctl.errors import NotFound
-from tokenctl.models import Balance, Entry
+from tokenctl.errors import NotFound, TokenctlError
+from tokenctl.models import Balance, Entry, Receipt
 from tokenctl.services.balances import not_found
 from tokenctl.storage.history import History
 from tokenctl.storage.ledger import Ledger
@@ -56,6 +57,19 @@ def show(history: History, ledger: Ledger, user_id: str, seq: int, *, ledger_nam
             hint=f"{commandline.line('history', user_id)} lists those of the user",
         )
     return Transaction(chain[0], tuple(chain[1:]), balance)
+
+
+def undo(history: History, receipt: Receipt) -> str | None:
+    """The command that undoes what a receipt names, as things stand; None when it is undone, or cannot be told.
+
+    What an earlier run posted may have been reversed and count again: then what brought it back is reversed.
+    """
+    if not receipt.replayed:
+        return commandline.undo(receipt.name)
+    chain: list[Entry] = []
+    with suppress(TokenctlError):  # the receipt is true without it
+        chain = history.chain(receipt.user_id, receipt.seq or 0)
+    return commandline.undo(chain[-1].name) if len(chain) % 2 else None
 
 
 def fingerprint(entry: Entry) -> str:
