@@ -146,15 +146,11 @@ class Runtime:
 
         return RateLimiter(self.state, clock=statefile.monotonic, boot_id=statefile.boot_id(), emit=self.emit)
 
-    @cached_property
-    def database_breaker(self) -> Breaker | None:
-        """That of the database; the embedded server is started rather than waited for, and has none."""
-        if self._settings.database.kind == "embedded":
-            return None
-        from tokenctl.resilience.breaker import BreakerPolicy
-
-        name = f"db:{self._settings.database.identity[:8]}"
-        return self.breakers.breaker(name, f"the database of {self._settings.profile}", BreakerPolicy())
+    @property
+    def database_breaker(self) -> str | None:
+        """Its name; the embedded server is started rather than waited for, and has none."""
+        database = self._settings.database
+        return None if database.kind == "embedded" else f"db:{database.identity[:8]}"
 
     @cached_property
     def keyring(self) -> Keyring:
@@ -232,7 +228,7 @@ class Runtime:
             conninfo,
             application_name=self.operation.application_name,
             deadline=self.deadline,
-            breaker=self.database_breaker,
+            breaker=self._guard(conninfo),
             protected=self._settings.protected,
             password_file=self._settings.password_file,
             emit=self.emit,
@@ -240,6 +236,14 @@ class Runtime:
         )
         self._closing.callback(database.close)
         return database
+
+    def _guard(self, conninfo: str) -> Breaker | None:
+        if (name := self.database_breaker) is None:
+            return None
+        from tokenctl.resilience.breaker import BreakerPolicy
+        from tokenctl.storage.target import Target
+
+        return self.breakers.breaker(name, f"the database at {Target(conninfo).where}", BreakerPolicy())
 
     @contextlib.contextmanager
     def maintenance(self) -> Iterator[Connection]:

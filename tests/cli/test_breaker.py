@@ -119,6 +119,8 @@ def test_a_command_that_fails_opens_it_and_a_reset_lets_the_next_one_try(offline
     assert (one["name"][:3], one["state"], one["failures"]) == ("db:", "open", 3)
     assert f"{one['name']} is the database of env" in offline("breaker", "list").err
     refused = offline("balance", "u1", "--json").problem
+    down = "the database at x@127.0.0.1:1 is marked as down by earlier failures; next try in "
+    assert refused["detail"].startswith(down)
     assert (refused["exit_code"], refused["breaker"]) == (69, one["name"])
     assert "--ignore-breaker" in refused["hint"]
     assert offline("breaker", "reset", one["name"]).code == 0

@@ -105,8 +105,8 @@ def test_eight_processes_leave_a_dead_server_alone(down: Dead) -> None:
         for _ in range(8)
     ]
     told = "".join(process.communicate(timeout=ENOUGH_S)[1] for process in processes)
-    assert told.count("marked down") + told.count("does not answer") == 8 * 15
-    assert told.count("marked down") > 8 * 15 * 0.8
+    assert told.count("marked as down") + told.count("does not answer") == 8 * 15
+    assert told.count("marked as down") > 8 * 15 * 0.8
     # Those that were on their way when it opened, each with its question whether the server is up, and some probes.
     assert down.calls <= 8 * 2 * 3
 
@@ -120,11 +120,11 @@ def test_a_good_health_check_closes_the_breaker(cli: Cli, home: Path) -> None:
     with dead() as server:
         elsewhere(cli, server.port)
         assert cli("balance", "u1", "--fresh").code == 69
-        assert "marked down" in cli("balance", "u1", "--fresh").err
+        assert "marked as down" in cli("balance", "u1", "--fresh").err
         assert cli("health", "--check", "database").code == 2
         port = server.port
     with proxied(Path(folder[1]) / ".s.PGSQL.5432", b"never", port=port):
-        assert "marked down" in cli("balance", "u1", "--fresh").err
+        assert "marked as down" in cli("balance", "u1", "--fresh").err
         assert cli("health", "--check", "database").code == 0
         assert cli("balance", "u1", "--fresh", "--format", "value").out == b"7\n"
     assert home.is_dir()

@@ -37,8 +37,8 @@ def _list(run: Run) -> None:
     ours = run.runtime.database_breaker
     if not states:
         run.output.say("no breaker has failures", mark="✓")
-    elif ours is not None and ours.name in {state.name for state in states}:
-        run.output.say(f"{ours.name} is the database of {run.settings.profile}")
+    elif ours in {state.name for state in states}:
+        run.output.say(f"{ours} is the database of {run.settings.profile}")
 
 
 def _reset(run: Run, name: Name = None, all_: All = False) -> None:

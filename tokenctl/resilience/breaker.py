@@ -174,7 +174,7 @@ class Breaker:
 
     def _refusal(self, record: Record, wait_s: float) -> BreakerOpen:
         return BreakerOpen(
-            f"{self._subject} is marked down by earlier failures; next try in {math.ceil(wait_s)} s",
+            f"{self._subject} is marked as down by earlier failures; next try in {math.ceil(wait_s)} s",
             hint="--ignore-breaker to try all the same",
             breaker=self.name,
             last_cause=record.cause,

@@ -128,7 +128,7 @@ def test_open_refuses_and_says_when_to_come_back(world: World) -> None:
     with pytest.raises(BreakerOpen) as caught:
         breaker.admit()
     error = caught.value
-    assert error.detail == "the database is marked down by earlier failures; next try in 4 s"
+    assert error.detail == "the database is marked as down by earlier failures; next try in 4 s"
     assert error.hint == "--ignore-breaker to try all the same"
     assert error.context == {"breaker": NAME, "last_cause": "unavailable", "retry_after_s": 3.8}
     assert (error.exit_code, error.fault) == (69, None)
