@@ -59,7 +59,7 @@ def _generate(
     idempotency_key: options.Key = None,
     resume: Resume = None,
     dry_run: options.DryRun = False,
-    yes: options.Yes = False,
+    yes: options.PlainYes = False,
 ) -> None:
     """Make an image from photos of a user, and charge the user if and only if the image exists.
 

@@ -47,7 +47,7 @@ def _list(run: Run, user: SomeUser = None, everything: Everything = False, limit
         run.output.say(f"{hold} was ever made" if everything else f"{hold} is open")
 
 
-def _release(run: Run, user: options.User, hold_id: HoldId, reason: Why, yes: options.Yes = False) -> None:
+def _release(run: Run, user: options.User, hold_id: HoldId, reason: Why, yes: options.PlainYes = False) -> None:
     """Give a hold's tokens back before its deadline, although its job may still run.
 
     \b

@@ -67,6 +67,8 @@ Key = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Check everything, write nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; a limit still needs its own confirmation.")]
+#: Of what no limit binds.
+PlainYes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 ConfirmAmount = Annotated[
     int | None,
     typer.Option(
@@ -140,7 +142,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
         None,
     ),
     "no_input": (Annotated[bool, typer.Option("--no-input", help="Never ask.")], False),
-    "quiet": (Annotated[bool, typer.Option("--quiet", "-q", help="Silent on success.")], False),
+    "quiet": (Annotated[bool, typer.Option("--quiet", "-q", help="No talk, and of a change no receipt.")], False),
     "verbose": (Annotated[bool, typer.Option("--verbose", "-v", help="Say what is done, on stderr.")], False),
     "ignore_breaker": (
         Annotated[bool, typer.Option("--ignore-breaker", help="Try even what earlier failures marked as down.")],
