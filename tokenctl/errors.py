@@ -196,7 +196,7 @@ class UserNotFound(TokenctlError):
 
 
 class NotFound(TokenctlError):
-    """No such transaction or batch"""
+    """No such transaction, batch or hold"""
 
     code = "not-found"
     exit_code = 1

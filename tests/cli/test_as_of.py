@@ -89,6 +89,8 @@ def test_explain_of_then_is_the_waterfall_of_then(past: Cli) -> None:
     assert "as of 2026-11-22 18:00 UTC; holds as far as their rows tell" in got.err
     assert "the last entry of then agrees with its 2 entries" in got.err
     assert past("explain", "u1", "--json").json["data"]["past"] is False
+    before = past("explain", "u1", "--as-of", "2020-01-01")
+    assert (before.code, before.err.splitlines()[-1]) == (0, "✓ there were no entries then")
 
 
 def test_a_running_balance_that_was_edited_is_told(past: Cli) -> None:

@@ -104,6 +104,11 @@ def test_a_wrong_command_line_is_told(imported: Cli, flags: tuple[str, ...], wor
     assert words in got.err
 
 
+def test_an_id_without_a_command_is_told_the_command(imported: Cli) -> None:
+    got = imported("batches", "5f0c22ab9d10", "--json")
+    assert (got.code, got.problem["hint"]) == (2, "tokenctl batches show 5f0c22ab9d10 --json")
+
+
 def test_a_reversal_stands_beside_what_it_reversed(imported: Cli) -> None:
     _, good = ids(imported)
     assert imported("reverse", "--batch", good, "--reason", "wrong", "--note", "n", "--ticket", "T", "--yes").code == 0

@@ -149,11 +149,14 @@ def test_the_same_grant_again_is_a_replay_that_says_when_and_by_whom(cli: Cli) -
     assert got.code == 0
     assert re.search(r"already granted: u1:1 at 20\d\d-\d\d-\d\d \d\d:\d\d UTC by support1 \(", got.err)
     assert "to grant once more add --ticket or --idempotency-key" in got.err
+    assert cli.grant("u2", 500, "--ticket", "T1").code == 0
+    again = cli.grant("u2", 500, "--ticket", "T1")
+    assert "to grant once more give another --ticket, or --idempotency-key" in again.err
     replay = cli.grant("u1", 500, "--json").json
     assert replay["data"] == first
     assert replay["meta"]["replayed"] is True
     assert "already granted" in replay["meta"]["warnings"][0]
-    assert cli.written() == (1, 1, 0)
+    assert cli.written() == (2, 2, 0)
     cli.login("support1")
     quiet = cli.grant("u1", 500, "-q")
     assert (quiet.out, "already granted" in quiet.err) == (b"", True)  # loudly, even so; its receipt is not asked for
@@ -193,6 +196,7 @@ def test_a_campaign_is_claimed_once_by_each_user(cli: Cli) -> None:
     conflict = cli.grant("u1", 60, "--campaign", "spring")
     assert conflict.code == 65
     assert "campaign spring" in conflict.err
+    assert "nothing was changed; a campaign is granted to a user once\n" in conflict.err
 
 
 def test_one_key_with_other_content_is_a_conflict_that_shows_both(cli: Cli) -> None:

@@ -138,6 +138,14 @@ def test_what_is_not_there_cannot_be_reversed(cli: Cli, name: str, code: int, ki
     assert len(cli.db.rows(REFUSALS)) == 1
 
 
+def test_an_entry_that_is_not_there_is_named(cli: Cli) -> None:
+    cli.grant("u1", 500)
+    problem = cli("reverse", "u1:99", "--reason", "mistake", "--yes", "--json").problem
+    assert problem["title"] == "No such transaction, batch or hold"
+    assert problem["detail"] == "no transaction u1:99 in ledger env"
+    assert problem["hint"] == "tokenctl history u1 lists those of the user"
+
+
 def test_what_becomes_possible_after_the_look_is_not_done_unasked(cli: Cli) -> None:
     cli.grant("u1", 500)
     real = Ledger.preview_reversal

@@ -40,6 +40,9 @@ def _explain(run: Run, user: options.User, as_of: options.AsOf = None) -> None:
         raise trouble
     if found.past:
         run.output.say(f"as of {moment(found.as_of)}; holds as far as their rows tell", mark=" ")
+    if found.past and not found.entries:
+        run.output.say("there were no entries then", mark="✓")
+        return
     what = "the last entry of then" if found.past else f"read {moment(found.as_of)}; the account"
     run.output.say(f"{what} agrees with its {counted(found.entries, 'entry', 'entries')}", mark="✓")
 

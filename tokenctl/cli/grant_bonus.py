@@ -96,7 +96,8 @@ def _talk(run: Run, receipt: Receipt, *, derived: bool, dry_run: bool) -> None:
         when = f"{receipt.created_at:%Y-%m-%d %H:%M} UTC" if receipt.created_at else "?"
         by = f"{receipt.operator} ({receipt.claimed_by})"
         line = f"already granted: {receipt.name} at {when} by {by}; nothing was changed"
-        more = "; to grant once more add --ticket or --idempotency-key" if derived and not receipt.campaign else ""
+        other = "give another --ticket, or --idempotency-key" if receipt.ticket else "add --ticket or --idempotency-key"
+        more = f"; to grant once more {other}" if derived and not receipt.campaign else ""
         run.warnings.append(line)
         run.output.warn(f"tokenctl: {line}{more}")
     elif dry_run:

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from tokenctl import commandline, errors
 from tokenctl.grantfile.display import clean
+from tokenctl.grantfile.fields import campaign_key
 from tokenctl.models import Receipt
 from tokenctl.services import balances
 from tokenctl.storage.ledger import Ledger
 from tokenctl.wording import counted
 
 
-def refusal(ledger: Ledger, receipt: Receipt, *, ledger_name: str, asked: str) -> errors.TokenctlError:
-    """The error for a receipt that is no success; `asked` says in words what was asked for."""
+def refusal(
+    ledger: Ledger, receipt: Receipt, *, ledger_name: str, asked: str, seq: int | None = None
+) -> errors.TokenctlError:
+    """The error for a receipt that is no success.
+
+    `asked` says in words what was asked for, `seq` names the transaction that was to be reversed.
+    """
     match receipt.outcome:
         case "unknown_user":
             return balances.not_found(ledger, [receipt.user_id], ledger_name=ledger_name)
         case "unknown_entry":
-            return errors.NotFound(
-                f"no such transaction of {receipt.user_id} in ledger {ledger_name}",
-                hint=f"{commandline.line('balance', receipt.user_id)} shows if the user exists",
-            )
+            return no_transaction(receipt.user_id, seq, ledger_name=ledger_name)
         case "conflict":
             key = f"key {clean(receipt.idempotency_key or '?')} of {receipt.user_id}"
+            way_on = "use another --idempotency-key if both are meant"
+            if receipt.campaign and receipt.idempotency_key == campaign_key(receipt.campaign):
+                way_on = "a campaign is granted to a user once"
             return errors.KeyConflict(
                 f"{key} was used for {_was(receipt)}; asked for now: {asked}",
-                hint="nothing was changed; use another --idempotency-key if both are meant",
+                hint=f"nothing was changed; {way_on}",
                 key=receipt.idempotency_key,
                 transaction=receipt.name,
             )
@@ -58,6 +64,14 @@ def refusal(ledger: Ledger, receipt: Receipt, *, ledger_name: str, asked: str) -
             )
         case _:
             return errors.Bug(f"the ledger answered '{receipt.outcome}'")
+
+
+def no_transaction(user_id: str, seq: int | None, *, ledger_name: str) -> errors.NotFound:
+    """The error for a transaction that its user does not have."""
+    return errors.NotFound(
+        f"no transaction {user_id}:{seq} in ledger {ledger_name}",
+        hint=f"{commandline.line('history', user_id)} lists those of the user",
+    )
 
 
 def _was(receipt: Receipt) -> str:

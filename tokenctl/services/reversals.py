@@ -35,7 +35,7 @@ def preview(ledger: Ledger, reversal: Reversal, *, ledger_name: str, dry_run: bo
     """
     receipt = ledger.preview_reversal(reversal, record=not dry_run)
     if not receipt.done:
-        raise refusal(ledger, receipt, ledger_name=ledger_name, asked=_asked(reversal))
+        raise refusal(ledger, receipt, ledger_name=ledger_name, asked=_asked(reversal), seq=reversal.seq)
     return receipt
 
 
@@ -53,7 +53,7 @@ def post(ledger: Ledger, reversal: Reversal, *, ledger_name: str, again: str) ->
             **{**error.context, "key": _key(reversal)},
         ) from error
     if not receipt.done:
-        raise refusal(ledger, receipt, ledger_name=ledger_name, asked=_asked(reversal))
+        raise refusal(ledger, receipt, ledger_name=ledger_name, asked=_asked(reversal), seq=reversal.seq)
     return receipt
 
 

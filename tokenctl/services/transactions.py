@@ -7,9 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from tokenctl import commandline
-from tokenctl.errors import NotFound, TokenctlError
+from tokenctl.errors import TokenctlError
 from tokenctl.models import Balance, Entry, Receipt
 from tokenctl.services.balances import not_found
+from tokenctl.services.refusals import no_transaction
 from tokenctl.storage.history import History
 from tokenctl.storage.ledger import Ledger
 
@@ -52,10 +53,7 @@ def show(history: History, ledger: Ledger, user_id: str, seq: int, *, ledger_nam
     if balance is None:
         raise not_found(ledger, [user_id], ledger_name=ledger_name)
     if not chain:
-        raise NotFound(
-            f"no transaction {user_id}:{seq} in ledger {ledger_name}",
-            hint=f"{commandline.line('history', user_id)} lists those of the user",
-        )
+        raise no_transaction(user_id, seq, ledger_name=ledger_name)
     return Transaction(chain[0], tuple(chain[1:]), balance)
 
 
