@@ -68,6 +68,20 @@ def test_each_grant_is_posted_once_wherever_its_connection_breaks(each_db: Ledge
     each_db.check()
 
 
+@pytest.mark.parametrize("point", POINTS)
+def test_a_look_writes_nothing_but_a_refusal_wherever_its_connection_breaks(
+    each_db: LedgerDB, lossy: Proxy, point: str
+) -> None:
+    post(each_db.connect("support1"), "u1", 1, key="first")
+    with ledger(through(lossy, each_db)) as writes:
+        for user, outcome in (("u1", "applied"), ("nobody", "unknown_user")):
+            lossy.faults = [point]
+            assert writes.preview_grant(Grant(user, 5, "test", key="k"), record=True).outcome == outcome
+    assert lossy.befallen == 2
+    assert each_db.rows("SELECT idempotency_key FROM tokenctl.token_transactions") == [("first",)]
+    assert set(each_db.rows("SELECT outcome, subject FROM tokenctl.audit_log")) == {("unknown_user", "nobody")}
+
+
 def test_what_cannot_be_told_by_the_deadline_is_unknown_and_the_same_key_tells(each_db: LedgerDB, lossy: Proxy) -> None:
     lossy.faults = [faults.SILENT]
     with ledger(through(lossy, each_db), seconds=0.5) as writes, pytest.raises(OutcomeUnknown) as raised:

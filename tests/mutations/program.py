@@ -103,8 +103,8 @@ PROGRAM = (
     Mutation(
         "a look at a grant writes nothing but a refusal",
         "tokenctl/storage/ledger.py",
-        "                if receipt.done or not record:",
-        "                if not record:",
+        "transaction.force_rollback = receipt.done or not record",
+        "transaction.force_rollback = not record",
         ("tests/cli/test_prompts.py",),
     ),
     Mutation(

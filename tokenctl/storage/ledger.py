@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-import psycopg
 from psycopg.rows import class_row
 
 from tokenctl.models import Balance, Change, Grant, Receipt, Reversal
@@ -97,8 +96,8 @@ class Ledger:
         def undone(connection: Connection) -> Receipt:
             with waits.noting(connection, account=values["user_id"]), connection.transaction() as transaction:
                 receipt = self._post(connection, statement, values)
-                if receipt.done or not record:
-                    raise psycopg.Rollback(transaction)
+                # Not the exception Rollback: it comes out again where the connection breaks just then.
+                transaction.force_rollback = receipt.done or not record
             return receipt
 
         with waits.telling():
