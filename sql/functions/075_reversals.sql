@@ -58,12 +58,21 @@ BEGIN
 END
 $$;
 
--- Stage one partition, once: answers how many entries are to be reversed and, where none is,
--- whether there were any. What this very reversal posted before it was cut off is staged
--- again, so that its slices count the same; their lanes are done and post nothing twice.
+-- Stage one partition: answers how many entries are to be reversed and, where none is, whether there were
+-- any. What this very reversal posted before it was cut off is staged again, so that its slices count the
+-- same; their lanes are done and post nothing twice.
+--
+-- An entry is reversed once, so where it was reversed and that was undone, the newest link of its chain is
+-- what must be reversed. In a chain of links, each reversing the one before, two neighbours of which both are
+-- chosen, or neither is, cancel each other out. What remains are chosen ones and others' by turns: when
+-- the last is chosen it counts, and the newest link is reversed; when it is another's, others have settled it
+-- and it is left as they left it. But for one case: where the newest link is of a batch that undid a reversal
+-- of this very choice, that batch is what is to be reversed, or its state and that of the reversal which it
+-- undid would say what is not so. It is answered as `given_back`, and such entries are not staged.
+--
 -- In a user's rows what is given back stands first and what is taken back after it, the
 -- smallest first: so a balance is never below its end, and as many as possible can be reversed.
-CREATE OR REPLACE FUNCTION tokenctl.reversal_stage_v1(p_batch text, p_part integer, OUT staged bigint, OUT chosen boolean)
+CREATE OR REPLACE FUNCTION tokenctl.reversal_stage_v1(p_batch text, p_part integer, OUT staged bigint, OUT chosen boolean, OUT given_back text)
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET work_mem = '64MB'
 AS $$
 DECLARE
@@ -71,34 +80,51 @@ DECLARE
   v_table   text := tokenctl.staging_part(p_batch, p_part);
   v_entries text := format('tokenctl.%I', 'token_transactions_' || p_part);
   -- For a batch no time is compared: a clock that was set back must not leave entries out.
-  v_chosen  text := CASE WHEN batch.reverses_batch IS NOT NULL THEN format('t.batch_id = %L', batch.reverses_batch)
+  v_chosen  text := CASE WHEN batch.reverses_batch IS NOT NULL THEN format('t.batch_id IS NOT DISTINCT FROM %L', batch.reverses_batch)
     ELSE tokenctl.done_by(batch.reverses_operator, batch.reverses_since, batch.reverses_until) END;
+  v_line    text[];
 BEGIN
   IF batch.kind <> 'reversal' THEN
     RAISE EXCEPTION 'batch % is no reversal', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
   END IF;
-  EXECUTE format('SELECT count(*) FROM %s', v_table) INTO staged;
-  IF staged = 0 THEN
-    -- Down from an entry, each that the one above reverses: as many in a row as are chosen cancel
-    -- each other out in pairs. An even number leaves things as others left them, and nothing is to
-    -- be reversed. A batch has no such rows: what it chose is reversed as it stands.
-    EXECUTE format($sql$
-      WITH RECURSIVE last AS MATERIALIZED (
-        SELECT t.* FROM %2$s t
-        WHERE %3$s AND t.batch_id IS DISTINCT FROM $4
-          AND NOT EXISTS (SELECT FROM %2$s r WHERE r.user_id = t.user_id AND r.reverses_seq = t.seq AND r.batch_id IS DISTINCT FROM $4)),
-      run AS (
-        SELECT user_id, seq AS top, reverses_seq AS below, 1 AS n FROM last WHERE reverses_seq IS NOT NULL AND $5
-        UNION ALL
-        SELECT t.user_id, r.top, t.reverses_seq, r.n + 1
-        FROM run r JOIN %2$s t ON t.user_id = r.user_id AND t.seq = r.below WHERE %3$s),
-      even AS MATERIALIZED (SELECT user_id, top FROM run GROUP BY user_id, top HAVING max(n) %% 2 = 0)
+  WITH RECURSIVE line AS (
+    SELECT b.batch_id FROM tokenctl.import_batches b
+    WHERE b.reverses_batch = batch.reverses_batch OR b.reverses_operator = batch.reverses_operator
+      AND b.reverses_since = batch.reverses_since AND b.options ->> 'until' IS NOT DISTINCT FROM batch.options ->> 'until'
+    UNION
+    SELECT b.batch_id FROM line l JOIN tokenctl.import_batches b ON b.reverses_batch = l.batch_id)
+  SELECT array_agg(line.batch_id) INTO v_line FROM line WHERE line.batch_id <> p_batch;
+  EXECUTE format('DELETE FROM %s', v_table);  -- asked a second time, when the answer was lost
+  EXECUTE format($sql$
+    WITH RECURSIVE chosen AS MATERIALIZED (
+      SELECT t.user_id, t.seq, t.amount, t.kind, t.batch_id, t.reverses_seq, r.seq IS NULL AND (t.reverses_seq IS NULL OR NOT $5) AS is_alone
+      FROM %2$s t LEFT JOIN %2$s r ON r.user_id = t.user_id AND r.reverses_seq = t.seq AND r.batch_id IS DISTINCT FROM $4
+      WHERE %3$s AND t.batch_id IS DISTINCT FROM $4),
+    -- A batch has one link in a chain at most, an operator may have several: his are read from the first entry on.
+    down AS (
+      SELECT user_id, seq, reverses_seq FROM chosen WHERE NOT is_alone
+      UNION
+      SELECT t.user_id, t.seq, t.reverses_seq FROM down d JOIN %2$s t ON t.user_id = d.user_id AND t.seq = d.reverses_seq WHERE $5),
+    up AS (
+      SELECT t.user_id, t.seq AS bottom, 1 AS n, t.seq, t.amount, t.kind, t.batch_id, 1 AS remain, %3$s AS is_ours
+      FROM down d JOIN %2$s t USING (user_id, seq) WHERE d.reverses_seq IS NULL OR NOT $5
+      UNION ALL
+      SELECT t.user_id, u.bottom, u.n + 1, t.seq, t.amount, t.kind, t.batch_id,
+        CASE WHEN u.remain > 0 AND u.is_ours = (%3$s) THEN u.remain - 1 ELSE u.remain + 1 END,
+        CASE WHEN u.remain > 0 AND u.is_ours = (%3$s) THEN NOT (%3$s) ELSE (%3$s) END
+      FROM up u JOIN %2$s t ON t.user_id = u.user_id AND t.reverses_seq = u.seq AND t.batch_id IS DISTINCT FROM $4),
+    standing AS MATERIALIZED (
+      SELECT user_id, seq, amount, kind, NULL AS given_back FROM chosen WHERE is_alone
+      UNION ALL
+      SELECT user_id, seq, amount, kind, CASE WHEN batch_id = ANY ($6) THEN batch_id END
+      FROM (SELECT DISTINCT ON (user_id, bottom) * FROM up ORDER BY user_id, bottom, n DESC) newest WHERE remain > 0 AND is_ours),
+    staged AS (
       INSERT INTO %1$s (line, user_id, amount, kind, reason, note, ticket, idempotency_key, reverses_seq)
       SELECT row_number() OVER (ORDER BY t.user_id, t.amount, t.seq), t.user_id, -t.amount, t.kind, $1, $2, $3, 'reverse:' || t.seq, t.seq
-      FROM last t WHERE NOT EXISTS (SELECT FROM even e WHERE e.user_id = t.user_id AND e.top = t.seq) $sql$, v_table, v_entries, v_chosen)
-    USING batch.reason, batch.options ->> 'note', batch.options ->> 'ticket', p_batch, batch.reverses_operator IS NOT NULL;
-    GET DIAGNOSTICS staged = ROW_COUNT;
-  END IF;
+      FROM standing t WHERE t.given_back IS NULL RETURNING 1)
+    SELECT (SELECT count(*) FROM staged), (SELECT max(given_back) FROM standing) $sql$, v_table, v_entries, v_chosen)
+  INTO staged, given_back
+  USING batch.reason, batch.options ->> 'note', batch.options ->> 'ticket', p_batch, batch.reverses_operator IS NOT NULL, v_line;
   chosen := staged > 0;
   IF staged = 0 THEN
     EXECUTE format('SELECT EXISTS (SELECT FROM %s t WHERE %s)', v_entries, v_chosen) INTO chosen;

@@ -56,6 +56,8 @@ class Model:
 
     users: dict[str, list[Entry]] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
+    #: The batch that a batch reverses.
+    reversals: dict[str, str] = field(default_factory=dict)
 
     def balance(self, user: str) -> int:
         return sum(entry.amount for entry in self.users.get(user, []))
@@ -179,18 +181,37 @@ class Model:
         return counts
 
     def reverse_batch(self, batch: str, by: str, request: str) -> dict[str, int]:
-        """Every entry that has no reversal, each user's smallest first, as far as the tokens are available."""
+        """Every entry that counts, by its newest link, each user's smallest first, as far as tokens are available.
+
+        What a batch gave back that undid a reversal of this one is left to the reversal of that batch.
+        A user is left out whole whose balance would get too large on the way.
+        """
         counts = {"applied": 0, "refused": 0}
         for user, entries in self.users.items():
-            undone = {entry.reverses for entry in entries}
+            newest = [self._newest(user, seq) for seq, entry in enumerate(entries, 1) if entry.batch == batch]
             wanted = [
-                (seq, entry) for seq, entry in enumerate(entries, 1) if entry.batch == batch and seq not in undone
+                (seq, entries[seq - 1])
+                for seq, links in newest
+                if links % 2 == 0 and not (links and self._descends(entries[seq - 1].batch, batch))
             ]
+            most = self.balance(user) - sum(entry.amount for _, entry in wanted if entry.amount < 0)
             available = self.balance(user) - self.held(user)
             for seq, entry in sorted(wanted, key=lambda one: (one[1].amount, one[0])):
                 available -= entry.amount
-                counts["applied" if available >= 0 else "refused"] += 1
-                if available >= 0:
+                fits = most <= BIGGEST and (available >= 0 or entry.amount < 0)
+                counts["applied" if fits else "refused"] += 1
+                if fits:
                     undo = Entry(-entry.amount, entry.kind, "mistake", "T-9", f"reverse:{seq}", request, seq, by)
                     entries.append(undo)
+        self.reversals[by] = batch
         return counts
+
+    def _newest(self, user: str, seq: int, links: int = 0) -> tuple[int, int]:
+        """The end of the chain of reversals of an entry, and how many they are."""
+        later = [n for n, entry in enumerate(self.users[user], 1) if entry.reverses == seq]
+        return self._newest(user, later[0], links + 1) if later else (seq, links)
+
+    def _descends(self, batch: str | None, from_: str) -> bool:
+        """Whether a batch reverses that one, or one that does, and so on."""
+        below = None if batch is None else self.reversals.get(batch)
+        return below is not None and (below == from_ or self._descends(below, from_))

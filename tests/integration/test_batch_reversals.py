@@ -309,3 +309,44 @@ def test_what_a_finished_slice_passed_by_is_told_apart(imported: LedgerDB) -> No
 def test_a_clock_that_was_set_back_leaves_nothing_out(imported: LedgerDB) -> None:
     imported.rows("UPDATE tokenctl.import_batches SET started_at = started_at + interval '1 day'")
     assert undo(imported)["applied"] == 30
+
+
+def test_what_was_given_back_singly_is_reversed_by_its_newest_link(each_db: LedgerDB) -> None:
+    imported = with_batch(each_db)
+    support = imported.connect("support1")
+    reverse(support, "u1", 1)
+    reverse(support, "u2", 1, request_id="a")
+    reverse(support, "u2", 4, request_id="b")  # gives it back
+    assert reverse(support, "u2", 5, request_id="c")["outcome"] == "applied"  # and takes it again
+    reverse(support, "u3", 1, request_id="d")
+    assert reverse(support, "u3", 4, request_id="e")["outcome"] == "applied"
+    done = undo(imported)
+    assert (done["applied"], done["refused"], done["conflicting"]) == (28, 0, 0)
+    links = "SELECT seq, reverses_seq, amount FROM tokenctl.token_transactions WHERE user_id = 'u3' AND batch_id = %s"
+    assert imported.rows(f"{links} ORDER BY seq", UNDO) == [(6, 5, -13), (7, 2, -23), (8, 3, -33)]
+    assert imported.rows(FUNDS) == [("bonus", -1000)]
+    assert undo(imported, REDO, UNDO)["applied"] == 28
+    assert imported.rows("SELECT balance FROM tokenctl.token_accounts WHERE user_id = 'u3'") == [(69,)]
+    imported.check()
+
+
+def test_what_a_batch_gave_back_is_left_to_the_reversal_of_that_batch(each_db: LedgerDB) -> None:
+    imported = with_batch(each_db)
+    hold(imported, "u3", 69)
+    assert undo(imported)["refused"] == 3
+    assert undo(imported, REDO, UNDO)["applied"] == 27
+    imported.rows("UPDATE tokenctl.token_holds SET state = 'released', settled_at = clock_timestamp()")
+    again = Client(imported, batch="dddddddddddd")
+    assert again.open_reversal("aaaaaaaaaaaa") == "open"
+    for part in range(4):  # the answer may be lost
+        [(staged, given_back)] = again.connection.execute(
+            "SELECT staged, given_back FROM tokenctl.reversal_stage_v1(%s, %s)", (again.batch, part)
+        ).fetchall()
+        assert (given_back, staged in (0, 3)) == (REDO, True)
+    assert again.plan()["staged"] == 3
+    again.close(rejected=None)
+    again.die()
+    assert undo(imported, "eeeeeeeeeeee", REDO)["applied"] == 27
+    assert undo(imported, "dddddddddddd")["applied"] == 3
+    assert imported.rows(FUNDS) == [("bonus", -1000)]
+    imported.check()

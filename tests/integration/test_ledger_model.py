@@ -186,6 +186,7 @@ class Machine(RuleBasedStateMachine):
             done = client.close()
             expected = self.model.reverse_batch(batch, by, "r-batch1")
             assert {name: done[name] for name in ("applied", "refused")} == expected
+            self.batches.append(by)
         client.die()
 
     # --- what always holds -----------------------------------------------------

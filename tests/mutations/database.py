@@ -295,6 +295,23 @@ DATABASE = (
         (f"{_REVERSALS}::test_what_the_plan_left_out_stays_left_out",),
     ),
     Mutation(
+        "what counts again is reversed by its newest link",
+        "sql/functions/075_reversals.sql",
+        "ORDER BY user_id, bottom, n DESC) newest",
+        "ORDER BY user_id, bottom, n) newest",
+        (
+            f"{_REVERSALS}::test_what_was_given_back_singly_is_reversed_by_its_newest_link",
+            "tests/cli/test_reverse_chains.py",
+        ),
+    ),
+    Mutation(
+        "what a batch gave back is told",
+        "sql/functions/075_reversals.sql",
+        "CASE WHEN batch_id = ANY ($6) THEN batch_id END",
+        "NULL::text",
+        (f"{_REVERSALS}::test_what_a_batch_gave_back_is_left_to_the_reversal_of_that_batch",),
+    ),
+    Mutation(
         "a balance that a reversal would make too large is known before",
         "sql/functions/075_reversals.sql",
         "WHEN a.balance + w.given > 9007199254740991 THEN",

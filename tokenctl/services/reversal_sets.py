@@ -122,9 +122,11 @@ class Undoing:
     def prepare(self) -> None:
         """Stage and count. Raises when there is nothing to reverse, not enough, or another total than expected."""
         self._open()
-        staged, found = self.store.stage_reversal()
-        if not staged and not self.resumes:
-            raise self._nothing(found=found)
+        staged = self.store.stage_reversal()
+        if staged.given_back is not None:
+            raise self._given_back(staged.given_back)
+        if not staged.staged and not self.resumes:
+            raise self._nothing(found=staged.chosen)
         self.plan = self.store.plan(known_only=False)
         self.kinds = _by_kind(self.store.totals())
         self.users_left_out = self.store.leave_out()
@@ -265,12 +267,6 @@ class Undoing:
             )
         if self.original is not None and not self.original.applied:
             return Refused(f"{self.name} posted nothing: there is nothing to reverse", hint="nothing was changed")
-        if (again := self._given_back()) is not None:
-            return AlreadyReversed(
-                f"{self.name} was reversed, and batch {again} reversed that",
-                hint="nothing was changed; this undoes it again:\n"
-                + commandline.line("reverse", "--batch", again, "--reason", self.asked.reason),
-            )
         if self.original is not None and not self.earlier:
             return AlreadyReversed(
                 f"nothing of {self.name} is left to reverse: each of its entries was reversed already",
@@ -279,15 +275,13 @@ class Undoing:
         by = f" by batch {self.earlier[-1].batch_id} ({self.earlier[-1].operator})" if self.earlier else ""
         return AlreadyReversed(f"{self.name} is already reversed{by}", hint="nothing was changed")
 
-    def _given_back(self) -> str | None:
-        """The newest batch that gave back what a reversal of this took, unless that was taken again."""
-        for batch in reversed(self.earlier):
-            last, gives = batch, False
-            while later := [one for one in self.store.reversals(Selection(last.batch_id)) if one.applied]:
-                last, gives = later[-1], not gives
-            if gives:
-                return last.batch_id
-        return None
+    def _given_back(self, batch: str) -> AlreadyReversed:
+        """The error that names the batch which gave back what a reversal of this took: it is what can be undone."""
+        again = commandline.line("reverse", "--batch", batch, "--reason", self.asked.reason)
+        return AlreadyReversed(
+            f"{self.name} was reversed, and batch {batch} reversed that",
+            hint=f"nothing was changed; this undoes it again:\n{again}",
+        )
 
     def _confirmed(self) -> int:
         """The total with which a reversal was begun that is finished now."""

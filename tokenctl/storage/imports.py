@@ -91,11 +91,15 @@ class KindTotal:
 
 
 @dataclass(frozen=True)
-class _Staged:
-    """What reversal_stage_v1 answers for a partition."""
+class Staged:
+    """A staged reversal, or one partition of it: how many entries, and whether any were `chosen` at all.
 
-    staged: int
-    chosen: bool
+    Those that count because batch `given_back` undid an earlier reversal of them are not staged.
+    """
+
+    staged: int = 0
+    chosen: bool = False
+    given_back: str | None = None
 
 
 class BatchStore:
@@ -190,13 +194,14 @@ class BatchStore:
             )[0]
         )
 
-    def stage_reversal(self) -> tuple[int, bool]:
-        """Stage the compensating entries; answers how many, and whether any entry was chosen at all."""
-        parts = self._by_part("reversal_stage_v1", _Staged)
+    def stage_reversal(self) -> Staged:
+        """Stage the compensating entries."""
+        parts = self._by_part("reversal_stage_v1", Staged)
         rows = sum(part.staged for part in parts)
         values = {"batch": self._batch, "rows": rows, "slices": self._slices(rows)}
         self._ask("SELECT tokenctl.reversal_staged_v1(%(batch)s, %(rows)s, %(slices)s)", values)
-        return rows, any(part.chosen for part in parts)
+        given_back = next((part.given_back for part in parts if part.given_back is not None), None)
+        return Staged(rows, any(part.chosen for part in parts), given_back)
 
     def copy(self, blocks: Iterable[bytes]) -> None:
         """COPY blocks of rows (text format) into the staging table, then seal it."""

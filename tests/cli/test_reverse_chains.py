@@ -1,0 +1,80 @@
+"""Reversing what was reversed before, and given back: the newest link of a chain is what is reversed."""
+
+from __future__ import annotations
+
+from tests.cli.running import Cli
+from tests.cli.test_reverse_many import DONE, batch_of
+from tests.pg import post, reverse
+
+#: Who made each link of a chain (a grant, its reversal, the reversal of that …), them or others, and whether
+#: the newest one is reversed when what they did is undone.
+CHAINS = {
+    "T": True,
+    "O": False,
+    "TT": False,
+    "TO": False,
+    "OT": True,
+    "TOO": True,  # reversed and given back by others: their grant counts again
+    "TTO": False,  # a grant that they took back themselves: others have given it
+    "TOT": True,
+    "OTO": False,  # others have given back what they took
+    "OTT": False,
+    "OOT": True,
+    "TTT": True,
+    "OTOO": True,
+    "TTOO": False,
+    "TOOT": False,  # they took back what others had let stand: nothing is left of it
+    "OTOT": True,
+    "TOTT": False,
+    "TOTO": False,
+    "OTTO": False,
+}
+
+
+def test_a_batch_is_reversed_whole_though_a_reversal_was_undone(cli: Cli) -> None:
+    batch = batch_of(cli, "u1,10,x,k1", "u2,20,x,k2")
+    assert cli("reverse", "u1:1", *DONE).code == 0
+    assert cli("reverse", "u1:2", *DONE).code == 0
+    got = cli("reverse", "--batch", batch, *DONE, "--json")
+    assert (got.code, got.json["data"]["rows"], got.json["data"]["taken"]) == (0, 2, 30)
+    assert (cli.balance("u1"), cli.balance("u2")) == (0, 0)
+    assert cli("reverse", "--batch", batch, *DONE).code == 1
+    assert cli("reverse", "--batch", got.json["data"]["batch_id"], *DONE).code == 0
+    assert (cli.balance("u1"), cli.balance("u2")) == (10, 20)
+    cli.db.check()
+
+
+def test_part_of_a_batch_that_another_batch_gave_back_is_told(cli: Cli) -> None:
+    """To reverse the others alone, in silence, would pass for all."""
+    batch = batch_of(cli, "u1,10,x,k1", "u2,20,x,k2")
+    cli.db.rows("SELECT tokenctl.post_one('u2', 'generation', -20, 'x', NULL, NULL, NULL, 'g', NULL, 'r', 'c', false)")
+    first = cli("reverse", "--batch", batch, *DONE, "--partial", "--json").json["data"]["batch_id"]
+    back = cli("reverse", "--batch", first, *DONE, "--json").json["data"]["batch_id"]
+    post(cli.db.connect("support1"), "u2", 20, key="again")
+    before = cli.written()
+    for flags in (DONE, ("--reason", "mistake", "--dry-run"), (*DONE, "--partial")):
+        got = cli("reverse", "--batch", batch, *flags, "--json")
+        assert (got.code, got.problem["type"]) == (1, "urn:tokenctl:problem:already-reversed")
+        assert got.problem["detail"] == f"batch {batch} was reversed, and batch {back} reversed that"
+        assert f"reverse --batch {back} --reason mistake" in got.problem["hint"]
+    assert cli.written() == before
+    assert cli("reverse", "--batch", back, *DONE).code == 0
+    assert cli("reverse", "--batch", batch, *DONE, "--json").json["data"]["rows"] == 1
+    assert (cli.balance("u1"), cli.balance("u2")) == (0, 0)
+    cli.db.check()
+
+
+def test_of_an_operator_s_chains_those_are_undone_that_he_settled(cli: Cli) -> None:
+    who = {"T": cli.db.connect("support2"), "O": cli.db.connect("support1")}
+    for chain in CHAINS:
+        post(who[chain[0]], chain, 10, key="k")
+        for seq, by in enumerate(chain[1:], 1):
+            assert reverse(who[by], chain, seq, request_id=f"{chain}{seq}")["outcome"] == "applied"
+    cli.login("batch1")
+    got = cli("reverse", "--operator", "support2", "--since", "2026-01-01", *DONE, "--json")
+    assert got.code == 0
+    batch = got.json["data"]["batch_id"]
+    linked = cli.db.rows("SELECT user_id, reverses_seq FROM tokenctl.token_transactions WHERE batch_id = %s", batch)
+    assert dict(linked) == {chain: len(chain) for chain, is_undone in CHAINS.items() if is_undone}
+    assert cli("reverse", "--operator", "support2", "--since", "2026-01-01", *DONE).code == 1
+    cli.db.check()
