@@ -203,7 +203,8 @@ class BadLine:
 class ImportReport:
     """The outcome of `batch-import`, for people and programs alike.
 
-    `outcome` is planned (a dry run), applied, resumed, or already (the same file again).
+    `outcome` is planned (a dry run), applied, resumed, or already (the same file again). Of a dry run
+    `unconfirmed` tokens are above the limit, and must be confirmed.
     """
 
     outcome: str
@@ -217,6 +218,7 @@ class ImportReport:
     bad: tuple[BadLine, ...] = ()
     reject_file: str | None = None
     seconds: float = 0.0
+    unconfirmed: int | None = None
     by_reason: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 

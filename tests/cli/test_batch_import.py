@@ -316,6 +316,16 @@ def test_a_question_is_asked_and_answered(cli: Cli) -> None:
     assert cli.balance() == 5
 
 
+def test_a_dry_run_tells_which_total_the_run_will_want(cli: Cli) -> None:
+    write("u1,150000,x,k1", "u2,50001,x,k2")
+    got = cli("batch-import", "grants.csv", "-n")
+    told = "  above the limit of 200,000 tokens in one import: it will need --expect-total 200001\n"
+    assert (got.code, got.err.endswith(told)) == (0, True)
+    assert "it will need" not in cli("batch-import", "grants.csv", "-n", "--expect-total", "200001").err
+    write("u1,150000,x,k1", "u2,50000,x,k2")
+    assert "it will need" not in cli("batch-import", "grants.csv", "-n").err
+
+
 def test_a_total_above_the_limit_is_typed(cli: Cli) -> None:
     write("u1,150000,x,k1", "u2,150000,x,k2")
     for typed, code in (("y", 2), ("300,001", 2), ("300,000", 0)):

@@ -282,6 +282,15 @@ def test_a_dry_run_checks_everything_and_writes_nothing(cli: Cli, how: str) -> N
     assert cli.written() == before
 
 
+def test_a_dry_run_tells_which_number_the_run_will_want(cli: Cli) -> None:
+    asked = ("grant-bonus", "u1", "--reason", "goodwill", "--new-user", "--dry-run", "--amount")
+    got = cli(*asked, "5001")
+    told = "  above the limit of 5,000 tokens for one grant: it will need --confirm-amount 5001\n"
+    assert (got.code, got.err.endswith(told)) == (0, True)
+    assert "it will need" not in cli(*asked, "5001", "--confirm-amount", "5001").err
+    assert "it will need" not in cli(*asked, "5000").err
+
+
 def test_a_dry_run_meets_a_conflict_and_leaves_no_trace(cli: Cli) -> None:
     cli.grant("u1", 500, "--idempotency-key", "k")
     assert cli.grant("u1", 600, "--idempotency-key", "k", "-n").code == 65

@@ -151,7 +151,10 @@ def test_one_amount_above_the_limit_needs_its_number(cli: Cli) -> None:
     post(cli.db.connect("batch1"), "u1", 6000, kind="purchase")
     got = cli("reverse", "u1:1", *DONE, "--json")
     assert (got.code, got.problem["hint"]) == (2, "to confirm add --confirm-amount 6000")
-    assert cli("reverse", "u1:1", "--reason", "mistake", "-n").code == 0
+    planned = cli("reverse", "u1:1", "--reason", "mistake", "-n")
+    told = "  above the limit of 5,000 tokens for one reversal: it will need --confirm-amount 6000\n"
+    assert (planned.code, planned.err.endswith(told)) == (0, True)
+    assert "it will need" not in cli("reverse", "u1:1", "--reason", "mistake", "-n", "--confirm-amount", "6000").err
     got = cli("reverse", "u1:1", *DONE, "--confirm-amount", "6001")
     assert (got.code, "--confirm-amount 6001 is not 6000; nothing was changed" in got.err) == (2, True)
     assert cli.balance() == 6000

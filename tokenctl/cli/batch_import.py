@@ -140,6 +140,9 @@ def _talk(run: Run, report: ImportReport) -> None:
     batch = report.batch
     if batch is None:
         run.output.say(f"dry run, nothing was written: batch {report.batch_id}")
+        if report.unconfirmed is not None:
+            limit = run.settings.limits.batch_total
+            run.output.foretell_number("--expect-total", report.unconfirmed, limit, what="in one import")
         for bad in report.bad:
             run.output.warn(f"{report.file_name}:{bad.line}: {bad.column}: {bad.why}")
         return

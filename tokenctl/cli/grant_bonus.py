@@ -60,6 +60,8 @@ def _grant_bonus(
         tokens = counted(receipt.amount or 0, "token")
         run.output.committed = f"{receipt.name}, +{tokens}, key {receipt.idempotency_key}"
     _talk(run, receipt, derived=idempotency_key is None, dry_run=dry_run)
+    if dry_run and must_type:
+        run.output.foretell_number("--confirm-amount", amount, run.settings.limits.grant, what="for one grant")
     undo = None if dry_run else transactions.undo(run.runtime.history, receipt)
     run.show(views.receipt(views.GRANT, receipt, undo=undo, dry_run=dry_run))
 

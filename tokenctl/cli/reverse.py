@@ -152,6 +152,8 @@ def _one(run: Run, reversal: Reversal, *, dry_run: bool, yes: bool, confirm_amou
         receipt = reversals.post(run.runtime.ledger, reversal, ledger_name=name, again=again)
         run.output.unfinished = None
     _talk(run, receipt, dry_run=dry_run)
+    if dry_run and must_type and not receipt.replayed:
+        run.output.foretell_number("--confirm-amount", amount, limit, what="for one reversal")
     if not dry_run:  # now, or by the run that this one repeats
         moved = f"{receipt.amount:+,} {fitting(amount, 'token')}"
         run.output.committed = f"{receipt.name}, {moved}, reverses {reversal.user_id}:{reversal.seq}"
@@ -221,8 +223,7 @@ def _planned(run: Run, work: Undoing) -> None:
     run.output.say(f"dry run, nothing was written: {reversal_views.sentence(work)}")
     _left_out(run, work)
     if work.unconfirmed_total() is not None:
-        above = f"above the limit of {counted(work.bound, 'token')} {_bounded(work)}"
-        run.output.say(f"{above}: it will need --expect-total {work.total}", mark=" ")
+        run.output.foretell_number("--expect-total", work.total, work.bound, what=_bounded(work))
     run.show(reversal_views.plan(work))
 
 

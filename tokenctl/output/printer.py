@@ -178,6 +178,10 @@ class Output:
             raise LimitNotConfirmed(f"{line}; nothing was changed", hint=f"to confirm add {flag} {number}")
         self.warn(f"  {line}")
 
+    def foretell_number(self, flag: str, number: int, limit: int, *, what: str) -> None:
+        """Say after a dry run which number the run itself will want, because a limit of tokens is passed."""
+        self.say(f"above the limit of {counted(limit, 'token')} {what}: it will need {flag} {number}", mark=" ")
+
     def confirm(self, question: str) -> None:
         """Ask y/N on the terminal; raises Declined unless the answer is yes."""
         if self._ask(f"{question} [y/N]: ").strip().lower() not in ("y", "yes"):
