@@ -203,8 +203,8 @@ class BadLine:
 class ImportReport:
     """The outcome of `batch-import`, for people and programs alike.
 
-    `outcome` is planned (a dry run), applied, resumed, or already (the same file again). Of a dry run
-    `unconfirmed` tokens are above the limit, and must be confirmed.
+    `outcome` is planned (a dry run), applied, resumed, or already (the same file again). In `seconds`
+    this run posted `posted` rows; of a dry run `unconfirmed` tokens are above the limit, and must be confirmed.
     """
 
     outcome: str
@@ -218,8 +218,14 @@ class ImportReport:
     bad: tuple[BadLine, ...] = ()
     reject_file: str | None = None
     seconds: float = 0.0
+    posted: int = 0
     unconfirmed: int | None = None
     by_reason: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def rate(self) -> float:
+        """Rows a second, of those that this run posted."""
+        return self.posted / max(self.seconds, 0.001)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.cli.test_batch_import import keys, write
 from tests.pg import post, reverse
 from tests.waiting import until
 from tokenctl.models import Plan
-from tokenctl.storage.imports import BatchStore
+from tokenctl.storage.imports import BatchStore, PendingLane
 
 RECEIPT = (
     "SELECT state, rows_read, applied, replayed, conflicting, refused, rejected, duplicate FROM tokenctl.import_batches"
@@ -43,6 +43,21 @@ def cut_off(cli: Cli, *options: str) -> None:
     assert cli.db.rows("SELECT state FROM tokenctl.import_batches") == [("applying",)]
 
 
+def cut_short(cli: Cli, *argv: str) -> int:
+    """A run that dies after its first slice; the entries that it posted."""
+    plain = BatchStore.apply
+
+    def first(store: BatchStore, lanes: Sequence[PendingLane], *, progress: Callable[[int], None]) -> None:
+        plain(store, lanes[:1], progress=progress)
+        raise KeyboardInterrupt
+
+    before = cli.written()[1]
+    with cli.patch.context() as patch:
+        patch.setattr(BatchStore, "apply", first)
+        assert cli(*argv).code == 130
+    return cli.written()[1] - before
+
+
 def receipt(cli: Cli) -> dict[str, int]:
     """What the batch says became of its rows, without what became of none; they add up."""
     [(state, read, *counts)] = cli.db.rows(RECEIPT)
@@ -56,6 +71,26 @@ def receipt(cli: Cli) -> dict[str, int]:
 def known(cli: Cli, user: str) -> None:
     """Make a user."""
     post(cli.db.connect("support1"), user, 1, key=f"first of {user}")
+
+
+def test_what_is_timed_is_what_this_run_posted(cli: Cli) -> None:
+    write(*(f"u{n},1,x,k{n}" for n in range(20)))
+    asked = ("batch-import", "grants.csv", "--yes")
+    before = cut_short(cli, *asked)
+    assert 0 < before < 20
+    finished = cli(*asked)
+    assert f": 20 rows, 20 tokens granted, {20 - before} of them in " in finished.err
+    undo = (
+        "reverse",
+        "--batch",
+        cli.db.rows("SELECT batch_id FROM tokenctl.import_batches")[0][0],
+        "--reason",
+        "x",
+        "--yes",
+    )
+    before = cut_short(cli, *undo)
+    assert 0 < before < 20
+    assert f": 20 entries, {20 - before} of them in " in cli(*undo).err
 
 
 def test_a_user_made_between_the_runs_gets_his_row(cli: Cli) -> None:

@@ -153,9 +153,10 @@ def _talk(run: Run, report: ImportReport) -> None:
             mark="✓",
         )
         return
-    rate = (batch.applied or 0) / max(report.seconds, 0.001)
     done = f"{counted(batch.applied or 0, 'row')}, {counted(batch.applied_tokens or 0, 'token')} granted"
-    run.output.say(f"batch {report.batch_id}: {done} in {report.seconds:.1f} s ({rate:,.0f} rows/s)", mark="✓")
+    now = f", {report.posted:,} of them" if report.posted != batch.applied else ""
+    took = f"{report.seconds:.1f} s ({report.rate:,.0f} rows/s)"
+    run.output.say(f"batch {report.batch_id}: {done}{now} in {took}", mark="✓")
     if batch.applied:
         run.output.say(f"undo: {commandline.undo_batch(report.batch_id)}", mark=" ")
 

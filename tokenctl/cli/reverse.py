@@ -16,7 +16,7 @@ from tokenctl.wording import counted, fitting
 
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
-    from tokenctl.models import Receipt, Reversal, Selection
+    from tokenctl.models import Batch, Receipt, Reversal, Selection
     from tokenctl.services.reversal_sets import Undoing
 
 Name = Annotated[
@@ -206,15 +206,22 @@ def _many(
         run.output.unfinished = f"the reversal of {work.name} is half done, and the same command finishes it"
         done = work.apply(progress=run.output.progress)
         run.output.unfinished = None
-        entries = counted(done.applied or 0, "entry", "entries")
-        run.output.committed = f"batch {done.batch_id} reverses {work.name}, {entries}"
-        took = f"{work.seconds:.1f} s ({(done.applied or 0) / max(work.seconds, 0.001):,.0f} entries/s)"
-        run.output.say(f"reversed {work.name}: {entries} in {took}", mark="✓")
-        undo = f"   undo: {commandline.undo_batch(done.batch_id)}" if done.applied else ""
-        run.output.say(f"batch {done.batch_id}{undo}", mark=" ")
+        _told(run, work, done)
         run.show(reversal_views.receipt(work, done))
         if (left := work.incomplete(done)) is not None:
             raise left
+
+
+def _told(run: Run, work: Undoing, done: Batch) -> None:
+    """What was reversed in all, and how fast what this run posted of it."""
+    entries = counted(done.applied or 0, "entry", "entries")
+    run.output.committed = f"batch {done.batch_id} reverses {work.name}, {entries}"
+    posted = max((done.applied or 0) - work.plan.own, 0)
+    now = f", {posted:,} of them" if posted != done.applied else ""
+    took = f"{work.seconds:.1f} s ({posted / max(work.seconds, 0.001):,.0f} entries/s)"
+    run.output.say(f"reversed {work.name}: {entries}{now} in {took}", mark="✓")
+    undo = f"   undo: {commandline.undo_batch(done.batch_id)}" if done.applied else ""
+    run.output.say(f"batch {done.batch_id}{undo}", mark=" ")
 
 
 def _planned(run: Run, work: Undoing) -> None:

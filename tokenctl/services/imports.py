@@ -334,6 +334,7 @@ class Import:
             bad=tuple(sorted(self.bad, key=lambda bad: bad.line)),
             reject_file=str(self._rejects.path) if self._rejects is not None and outcome != "planned" else None,
             seconds=monotonic() - self._started,
+            posted=max((batch.applied or 0) - self.plan.own, 0) if outcome in ("applied", "resumed") and batch else 0,
             unconfirmed=self.unconfirmed_total() if outcome == "planned" else None,
             by_reason=dict(self.tally.by_reason),
         )
