@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import shlex
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tokenctl import commandline
 from tokenctl.cli import options
 from tokenctl.cli.command import StrictGroup, command
 from tokenctl.errors import UsageError
@@ -35,7 +35,7 @@ class ListingGroup(StrictGroup):
         if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
             args = ["list", *args]
         elif re.fullmatch(r"[0-9a-f]{12}", args[0]):
-            raise UsageError(f"no such command '{args[0]}'", hint=shlex.join(["tokenctl", "batches", "show", *args]))
+            raise UsageError(f"no such command '{args[0]}'", hint=commandline.line("batches", "show", *args))
         return super().parse_args(ctx, args)
 
 
