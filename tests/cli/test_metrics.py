@@ -110,7 +110,7 @@ def test_json(offline: CommandLine) -> None:
     assert [(one["le"], one["count"]) for one in buckets[:3]] == [(0.001, 0), (0.0025, 1), (0.005, 3)]
     assert buckets[-1] == {"le": None, "count": 4}
     assert durations["histogram"] == {
-        "count": 4, "sum": pytest.approx(20.01), "p50": pytest.approx(0.00375), "p95": 10.0, "p99": 10.0,
+        "count": 4, "sum": pytest.approx(20.01), "p50": None, "p95": None, "p99": None,
     }  # fmt: skip
     assert found["tokenctl_batch_last_success_timestamp_seconds"]["value"] == 1_763_877_900.25
 
@@ -126,7 +126,7 @@ TABLE = """\
  db_queries_total                       balance ok                   1,204
 
  db_query_duration_seconds balance
- 4 in all, mean 5 s, p50 3.75 ms, p95 over 10 s, p99 over 10 s
+ 4 in all, mean 5 s
    up to 2.5 ms  1  █████████████████████████
    up to 5 ms    2  ██████████████████████████████████████████████████
    up to 10 ms   0

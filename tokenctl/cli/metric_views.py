@@ -13,6 +13,8 @@ from tokenctl.telemetry.series import Series
 #: From here on people need no fraction.
 _ROUND = 100
 _QUANTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+#: Of fewer observations the bounds of a bucket say nothing: of one it would be all three, and fit no mean.
+_FEWEST = 20
 
 
 class BucketData(TypedDict):
@@ -23,7 +25,7 @@ class BucketData(TypedDict):
 
 
 class HistogramData(TypedDict):
-    """A distribution; quantiles are null where nothing was observed."""
+    """A distribution; quantiles are estimated from the buckets, and null of fewer than 20 observations."""
 
     count: Count
     sum: float
@@ -64,7 +66,7 @@ def _data(one: Series) -> SeriesData:
     if one.metric.kind == "histogram":
         bounds = [*one.metric.buckets, None]  # JSON has no infinity: the last bucket has no bound
         cumulated = zip(bounds, accumulate(one.counts), strict=True)
-        p50, p95, p99 = (one.quantile(share) for _, share in _QUANTILES)
+        p50, p95, p99 = (one.quantile(share) if one.count >= _FEWEST else None for _, share in _QUANTILES)
         histogram = {
             "count": one.count,
             "sum": _number(one.value),
@@ -105,7 +107,9 @@ def _bars(one: Series) -> Bars:
     bounds = [_shown(one, bound) for bound in one.metric.buckets]
     labels = [*(f"up to {bound}" for bound in bounds), f"over {bounds[-1]}"]
     rows = list(zip(labels, one.counts, strict=True))[used[0] : used[-1] + 1]
-    facts = [f"mean {_shown(one, one.mean or 0)}", *(f"{name} {_quantile(one, share)}" for name, share in _QUANTILES)]
+    facts = [f"mean {_shown(one, one.mean or 0)}"]
+    if one.count >= _FEWEST:
+        facts += [f"{name} {_quantile(one, share)}" for name, share in _QUANTILES]
     return Bars(" ".join([_name(one), *one.labels]), [f"{text.count(one.count)} in all", *facts], rows)
 
 

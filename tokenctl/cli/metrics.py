@@ -39,6 +39,7 @@ def _metrics(run: Run, textfile: Textfile = None, push: Push = None, job: Job = 
     tokenctl metrics --push http://127.0.0.1:9091 --job tokenctl
 
     Every command adds its numbers to a file of the user who runs it. No database is asked.
+    Percentiles are estimated from the ranges, and told of 20 observations or more.
     """
     gateway = _gateway(push, job)
     if (textfile or gateway) and run.settings.origins["format"] == "flag":
