@@ -188,6 +188,18 @@ def test_an_unknown_name_gets_the_nearest_and_no_other_format_is_pretended(offli
     assert offline("schema").lines[0] == ["balance", "What a user has"]
 
 
+def test_the_list_says_of_each_schema_what_it_is_of(offline: CommandLine) -> None:
+    said = dict(offline("schema").lines)
+    assert [name for name, what in said.items() if not what or what.startswith(("The run", "The same"))] == []
+    assert {what for name, what in said.items() if name.endswith("_summary")} == {
+        "The last line of a list",
+        "An import's last line",
+    }
+    assert said["config"] == "Every setting with its origin"
+    assert said["import"] == "An import"
+    assert said["health"] == "The state of all checks"
+
+
 def test_a_schema_is_declared_where_the_list_looks_and_nowhere_else() -> None:
     """At the top of a module of views: one made inside a function would be printed and not published."""
     found: dict[str, int] = {}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from tokenctl.output import Cell, Column, Schema, Table, TypedDict, View
+from tokenctl.output.schemas import Keyword
 from tokenctl.sources import Settled
 
 
@@ -24,7 +25,8 @@ class FileData(TypedDict):
     exists: bool
 
 
-SETTINGS = Schema("tokenctl.config.v1", dict[str, SettingData])
+Settings = Annotated[dict[str, SettingData], Keyword("description", "Every setting with its origin.")]
+SETTINGS = Schema("tokenctl.config.v1", Settings)
 FILES = Schema("tokenctl.config_files.v1", list[FileData])
 
 

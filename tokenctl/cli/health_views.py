@@ -45,7 +45,7 @@ class CheckData(TypedDict):
 
 
 class HealthData(TypedDict):
-    """The worst state, and every check."""
+    """The state of all checks: the worst of them, and each."""
 
     state: str
     checks: list[CheckData]

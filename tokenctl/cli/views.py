@@ -217,13 +217,13 @@ class BadRow(TypedDict):
 
 
 class ImportData(ImportSummary):
-    """The same, with the first hundred rows that are wrong."""
+    """An import, with the first hundred rows that are wrong."""
 
     bad: list[BadRow]
 
 
 class ImportSummaryLine(ImportSummary, Meta):
-    """The last line: what was, or would be, imported."""
+    """An import's last line: what was, or would be, imported."""
 
 
 IMPORT = Schema("tokenctl.import.v1", ImportData)

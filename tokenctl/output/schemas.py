@@ -115,7 +115,9 @@ class Schema(Generic[T]):
         if self.is_list:
             (row,) = get_args(self.shape)
             yield self.row_name, _line(self.row_name, row)
-            yield self.summary_name, _line(self.summary_name, self.meta, {"rows": json_schema(Count)})
+            last = _line(self.summary_name, self.meta, {"rows": json_schema(Count)})
+            said = last["description"]
+            yield self.summary_name, last | {"description": f"The last line of a list: {said[0].lower()}{said[1:]}"}
 
     def _document(self) -> dict[str, Any]:
         properties = {"schema": {"const": self.name}, "data": json_schema(self.shape), "meta": json_schema(self.meta)}
