@@ -127,3 +127,13 @@ def test_a_ledger_whose_numbers_are_one(cli: Cli) -> None:
     assert "says 2 tokens after 1 entry, its 1 entry sums to 1\n" in cli("explain", "u1").err
     cli.db.rows("UPDATE tokenctl.token_accounts SET balance = 1, last_seq = 2")
     assert "says 1 token after 2 entries, its 1 entry sums to 1\n" in cli("explain", "u1").err
+
+
+def test_one_change_of_a_protected_schema(cli: Cli, home: Path) -> None:
+    cli.login("postgres")
+    config = home / "config" / "tokenctl" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('[profiles.a]\ndatabase = "service=none"\nprotected = true\n', encoding="utf-8")
+    cli.db.rows("UPDATE tokenctl.schema_functions SET checksum = 'older' WHERE name = '040_post'")
+    with terminal("db", "migrate") as asked:
+        assert "1 change of the schema: 040_post\r\n" in asked.wait_for("type the profile's name")

@@ -11,6 +11,7 @@ from tokenctl import commandline
 from tokenctl.cli import options
 from tokenctl.cli.command import StrictGroup, command
 from tokenctl.errors import Refused, UsageError
+from tokenctl.wording import counted
 
 if TYPE_CHECKING:
     from tokenctl.cli.db_views import StatusData
@@ -155,7 +156,8 @@ def _demand_name(run: Run, confirm: str | None) -> None:
 def _confirm(run: Run, steps: Sequence[Step], confirm: str | None) -> None:
     if run.settings.protected and confirm is None:
         run.output.say(f"{run.settings.profile} · {run.runtime.database.target.where} · PROTECTED", alarm=True)
-        run.output.say(f"{len(steps)} changes of the schema: {', '.join(step.name for step in steps)}", mark=" ")
+        changes = counted(len(steps), "change")
+        run.output.say(f"{changes} of the schema: {', '.join(step.name for step in steps)}", mark=" ")
         run.output.confirm_name("profile's name", run.settings.profile)
 
 
