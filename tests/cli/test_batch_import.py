@@ -302,6 +302,15 @@ def test_progress_is_drawn_on_a_terminal_only(cli: Cli) -> None:
     cli.db.check()
 
 
+@pytest.mark.parametrize("argv", [("batch-import", "grants.csv", "--yes"), ("verify",)])
+def test_every_line_of_the_log_names_its_run_whichever_thread_wrote_it(cli: Cli, argv: tuple[str, ...]) -> None:
+    write(*(f"u{n},5,x,k{n}" for n in range(100)))
+    Path("debug.toml").write_text('[log]\nfile = "run.log"\nlevel = "debug"\n', encoding="utf-8")
+    assert cli(*argv, "--config", "debug.toml", "--request-id", "r1").code == 0
+    lines = [json.loads(line) for line in Path("run.log").read_text(encoding="utf-8").splitlines()]
+    assert {(line["request_id"], line["operation"]) for line in lines} == {("r1", argv[0])}
+
+
 def test_a_question_is_asked_and_answered(cli: Cli) -> None:
     write("u1,5,x,k1")
     with terminal("batch-import", "grants.csv") as asked:

@@ -12,6 +12,7 @@ from typing import TypeVar
 from tokenctl.errors import Fault
 from tokenctl.resilience.retry import ONCE, Policy
 from tokenctl.storage.database import Connection, Database
+from tokenctl.telemetry import logs
 
 #: Connections that work side by side. The work is the server's CPU; more than its
 #: idle cores only makes others wait.
@@ -63,7 +64,7 @@ class SideBySide:
                 self._idle.put(slot.connection)
 
         with ThreadPoolExecutor(WORKERS) as pool:
-            futures = [pool.submit(one, item) for item in items]
+            futures = [pool.submit(logs.carried(one), item) for item in items]
             try:
                 return [result for future in futures if (result := future.result()) is not None]
             except BaseException:  # a signal as well: what has begun ends, nothing more begins
