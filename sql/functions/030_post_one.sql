@@ -1,4 +1,4 @@
--- The posting path of one user: a grant, a reversal, and later a capture end here.
+-- The posting path of one user: a grant, a reversal and a capture end here.
 -- Lock the account, then read, then write, each in a statement of its own: under
 -- READ COMMITTED the reads see all that was committed before the lock was ours.
 CREATE OR REPLACE FUNCTION tokenctl.post_one(

@@ -25,7 +25,6 @@ Confirm = Annotated[
     typer.Option("--confirm", metavar="PROFILE", help="Confirm what a protected profile wants confirmed, by its name."),
 ]
 
-_START_S = 60.0
 _STOP_S = 30.0
 
 

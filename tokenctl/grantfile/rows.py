@@ -86,10 +86,6 @@ class BadRow:
     problems: tuple[Problem, ...]
     cells: tuple[str, ...]
 
-    def messages(self, name: str) -> list[str]:
-        """One `file:line: column: why` for each wrong column; `name` is the file's."""
-        return [f"{name}:{self.line}: {problem.column}: {problem.why}" for problem in self.problems]
-
 
 class Judge:
     """Judges rows one by one, exactly and with words."""

@@ -58,11 +58,6 @@ class Source:
     max_ratio: int
     handle: io.FileIO
 
-    @property
-    def is_stdin(self) -> bool:
-        """Whether this came through standard input (and lies in a nameless spool file now)."""
-        return self.path is None
-
     def pieces(self) -> Iterator[bytes]:
         """Yield the decompressed content from its start; NoInput when it isn't what it was before."""
         digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""What the mechanisms tell about themselves; operation.py turns it into metrics and log lines."""
+"""What the mechanisms tell about themselves; observer.py turns it into metrics and log lines."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from tokenctl.grantfile.block import Block
 from tokenctl.grantfile.check import CheckOptions, check
+from tokenctl.grantfile.rows import BadRow
 from tokenctl.grantfile.source import Source, open_source
 
 MAX_BYTES = 1 << 30
@@ -58,8 +59,13 @@ def rows_of(blocks: list[Block]) -> list[Row]:
 
 
 def messages_of(blocks: list[Block], name: str = "-") -> list[str]:
-    """What is said of the bad rows."""
-    return [message for block in blocks for row in block.bad for message in row.messages(name)]
+    """What is said of the bad rows, as file:line: column: why."""
+    return [said for block in blocks for row in block.bad for said in said_of(row, name)]
+
+
+def said_of(row: BadRow, name: str) -> list[str]:
+    """What is said of one: a line for each wrong column."""
+    return [f"{name}:{row.line}: {problem.column}: {problem.why}" for problem in row.problems]
 
 
 def _value(text: str) -> str | None:

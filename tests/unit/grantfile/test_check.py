@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.grantfile.corpus import HEADER, NOTED, csv, jsonl
 from tests.unit.grantfile.good_files import GOOD_FILES, Good, row
-from tests.unit.grantfile.opened import blocks_of, messages_of, opened, rows_of
+from tests.unit.grantfile.opened import blocks_of, messages_of, opened, rows_of, said_of
 from tokenctl.errors import BadData, NoInput
 from tokenctl.grantfile.block import Block
 from tokenctl.grantfile.check import CheckOptions, check, rows_at
@@ -109,7 +109,7 @@ def test_rows_found_bad_later_come_with_their_cells(tmp_path: Path) -> None:
     with opened("-", spool=tmp_path, stdin=content) as source:
         later = {2: ("idempotency_key", "was used"), 4: ("user_id", "no user 'u2'")}
         bad = list(rows_at(source, CheckOptions(), later))
-    assert [message for each in bad for message in each.messages("f")] == [
+    assert [said for each in bad for said in said_of(each, "f")] == [
         "f:2: idempotency_key: was used",
         "f:4: user_id: no user 'u2'",
     ]

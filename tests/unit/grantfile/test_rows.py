@@ -18,7 +18,7 @@ from tokenctl.grantfile.display import SHOWN_CHARACTERS, clean, shown
 from tokenctl.grantfile.explain import did_you_mean, why
 from tokenctl.grantfile.fields import FIELDS
 from tokenctl.grantfile.options import CheckOptions
-from tokenctl.grantfile.rows import BadRow, GrantRow, Judge, Problem
+from tokenctl.grantfile.rows import GrantRow, Judge, Problem
 from tokenctl.grantfile.values import Number, Value
 
 GOOD: dict[str, Value] = {"user_id": "u1", "amount": Number("5"), "reason": "test", "idempotency_key": "k1"}
@@ -86,11 +86,6 @@ def test_every_refusal_has_words(column: str, text: str) -> None:
 @pytest.mark.parametrize("column", FIELDS)
 def test_why_has_words_for_any_value(column: str, value: Value) -> None:
     assert why(column, value).isprintable()
-
-
-def test_messages_name_file_line_and_column() -> None:
-    bad = BadRow(7, (Problem("amount", "is wrong"), Problem("note", "too")), ("a",))
-    assert bad.messages("f.csv") == ["f.csv:7: amount: is wrong", "f.csv:7: note: too"]
 
 
 @pytest.mark.parametrize(
