@@ -138,6 +138,23 @@ tests:
       - expr: count(ALERTS{{alertname="TokenctlVerifyOverdue"}})
         eval_time: 51h
         exp_samples: [{{value: 1}}]
+      - expr: count(ALERTS{{alertname=~"Tokenctl.*Never"}})
+        eval_time: 60h
+        exp_samples: []
+  - interval: 1h
+    input_series:
+      - {{series: 'tokenctl_batch_rows{{job="batch-import",result="rejected"}}', values: '3+0x60'}}
+      - {{series: 'tokenctl_verify_last_success_timestamp_seconds{{scope="user"}}', values: '0+0x60'}}
+    promql_expr_test:
+      - expr: count(ALERTS{{alertname=~"Tokenctl.*Never",alertstate="firing"}})
+        eval_time: 25h
+        exp_samples: []
+      - expr: count(ALERTS{{alertname="TokenctlImportNever",alertstate="firing"}})
+        eval_time: 27h
+        exp_samples: [{{value: 1}}]
+      - expr: count(ALERTS{{alertname="TokenctlVerifyNever",alertstate="firing"}})
+        eval_time: 51h
+        exp_samples: [{{value: 1}}]
   - interval: 1m
     input_series:
       - {{series: 'tokenctl_breaker_state{{breaker="db:1",state="open"}}', values: '0 1 1 1 1 1 1 1 1 1'}}
