@@ -75,7 +75,7 @@ complete -c tokenctl -n '__tokenctl_at --argument 0 ""' -a doctor -d 'Tell versi
 complete -c tokenctl -n '__tokenctl_at --argument 0 ""' -a completion -d 'Print the completion script of a shell'
 complete -c tokenctl -n '__tokenctl_at --argument 0 ""' -a schema -d 'Print the JSON Schema of outputs'
 complete -c tokenctl -n '__tokenctl_at --argument 0 ""' -a help -d 'Explain a command, or what holds for all of them'
-complete -c tokenctl -n '__tokenctl_at --argument 0 ""' -a batches -d 'Imports and reversals of imports'
+complete -c tokenctl -n '__tokenctl_at --argument 0 ""' -a batches -d 'Imports and reversals'
 complete -c tokenctl -n '__tokenctl_at --argument 0 ""' -a holds -d 'Tokens promised to running jobs'
 complete -c tokenctl -n '__tokenctl_at --argument 0 ""' -a breaker -d 'What is marked as down by earlier failures'
 complete -c tokenctl -n '__tokenctl_at --argument 0 ""' -a cache -d 'What is kept for the next runs'

@@ -40,14 +40,16 @@ KEYS: dict[str, Key] = {
     "profiles.*.protected": Key(
         "true or false", "true", "Severe steps need --confirm, and another host a certificate."
     ),
-    "limits.grant": Key(_POSITIVE, "5000", "Tokens of one grant that need no more than a yes."),
-    "limits.batch_total": Key(_POSITIVE, "200000", "Tokens of one import that need no more than a yes."),
+    "limits.grant": Key(_POSITIVE, "5000", "Tokens of one grant or reversal that need no more than a yes."),
+    "limits.batch_total": Key(
+        _POSITIVE, "200000", "Tokens of one import or of the reversal of many that need no more than a yes."
+    ),
     "limits.import_rows": Key(_POSITIVE, "50000000", "Rows of one import."),
     "cache.ttl_s": Key(_SECONDS_OR_NONE, "30", "How old a balance may be that is shown."),
     "completion.remember_ids": Key("true or false", "false", "Whether a TAB completes ids that you had to do with."),
     "health.expect_keys": Key("true or false", "false", "Whether Gemini's keys must be there."),
     "health.import_max_age_s": Key(_SECONDS, "90000", "Within how many seconds an import must have finished."),
-    "rate_limits.*.limit": Key(_COUNT_OR_NONE, "600", "Runs of the command that * names, for each user."),
+    "rate_limits.*.limit": Key(_COUNT_OR_NONE, "600", "Runs of the command in the brackets, for each user."),
     "rate_limits.*.window_s": Key(_SECONDS, "60", "The seconds in which they are counted."),
     "log.file": Key("a text", '"/var/log/tokenctl.log"', "Where log lines go, as JSON; - is standard error."),
     "log.level": Key("one of debug, info, warning, error", '"info"', "The least that is logged."),

@@ -54,7 +54,7 @@ VARIABLES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("STATE_DIRECTORY", "CACHE_DIRECTORY"), "As systemd sets them: where state and cache are."),
     (
         ("XDG_CONFIG_HOME", "XDG_CONFIG_DIRS", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "HOME"),
-        "Where the directories below are: `tokenctl help files`.",
+        "Where configuration, data, state and cache are: `tokenctl help files`.",
     ),
 )
 _DECLARED = {name for names, _ in VARIABLES for name in names}

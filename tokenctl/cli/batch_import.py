@@ -66,7 +66,8 @@ def _batch_import(
     tokenctl batch-import november.csv --partial
     gunzip -c grants.jsonl.gz | tokenctl batch-import - --yes -q
 
-    Columns: user_id, amount, reason, idempotency_key, and if you like note, ticket, kind.
+    Columns: user_id, amount, reason, idempotency_key (or key), and if you like note, ticket,
+    kind (bonus or purchase).
     Nothing is written while a row is bad. After a crash, run the same command again.
     """
     from tokenctl.cli import views

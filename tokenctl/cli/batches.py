@@ -86,7 +86,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(
         name="batches",
         cls=ListingGroup,
-        help="""Imports and reversals of imports, as they stand; without a command, the list.
+        help="""Imports and reversals, as they stand; without a command, the list.
 
         \b
         tokenctl batches

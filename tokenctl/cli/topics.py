@@ -84,8 +84,10 @@ A command prints a table on a terminal and tab-separated lines elsewhere. --form
   tsv     for cut and awk: no heading, nothing cut, times as RFC 3339 in UTC
   json    one document of schema, data and meta; --json means the same
   jsonl   a line a row, each with its schema, and a summary at the end
-  csv     for spreadsheets, with a heading; of lists
+  csv     for spreadsheets, with a heading: batches, export, history, statement
   value   the one number or name that scripts want
+
+Not every command has them all, and others have formats of their own: --help names them.
 
     tokenctl balance u_42 --format value
     tokenctl history u_42 --json | jq '.data[] | select(.amount < 0)'
@@ -100,10 +102,11 @@ Schema of each document; within a version keys are added and none goes away.
 
 def _cron() -> str:
     return """\
-Nothing is asked where no terminal is: a command that writes wants --yes there, and
-ends with 2 before it connects when it is missing. -q is silent unless something is
-wrong, so that cron sends no mail. Only verify --seal prints its head all the same: keep
-that mail, or send it with >> to where heads are kept, out of the database's reach.
+Nothing is asked where no terminal is: what grants, imports, reverses or generates wants
+--yes there, and ends with 2 before it connects when it is missing. -q is silent unless
+something is wrong, so that cron sends no mail. Only verify --seal prints its head all
+the same: keep that mail, or send it with >> to where heads are kept, out of the
+database's reach.
 
     TOKENCTL_DATABASE_URL=service=tokens
     5 6 * * *    tokenctl batch-import /srv/in/daily.csv --yes -q

@@ -1,4 +1,4 @@
-"""Batches: staging, plan and apply of an import, and of a batch's reversal.
+"""Batches: staging, plan and apply of an import, and of the reversal of many entries.
 
 The control connection keeps a transaction open that holds the batch's advisory
 lock: it frees itself when this process dies, and works behind a pooler in
