@@ -600,7 +600,7 @@ BEGIN
     SELECT min(l.from_user) FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.part = p_part AND l.from_user > lane.from_user)), '');
   v_source := format('(SELECT * FROM %s WHERE %s)', tokenctl.staging_part(p_batch, p_part), v_users);
   v_judge := lane.applied > 0;  -- posted before, and to be judged again
-  IF batch.kind = 'reversal' THEN  -- what the plan left out stays out, also where nothing would refuse it by now
+  IF batch.kind = 'reversal' AND NOT v_judge THEN  -- what the plan left out stays out, also where nothing would refuse it by now
     EXECUTE format('SELECT EXISTS (SELECT FROM %s s WHERE left_out IS NOT NULL)', v_source) INTO v_judge;
   END IF;
   IF NOT v_judge THEN
@@ -651,12 +651,7 @@ BEGIN
   PERFORM tokenctl.import_own(p_batch);
   UPDATE tokenctl.import_batches b SET state = 'applying', options = b.options || jsonb_build_object('asked', p_asked)
   WHERE b.batch_id = p_batch;
-  UPDATE tokenctl.import_lanes l
-  SET state = 'pending', staged = c.staged, staged_tokens = c.tokens, staged_users = c.users, staged_lines = c.lines, finished_at = NULL
-  FROM (SELECT DISTINCT d.part FROM tokenctl.import_lanes d WHERE d.batch_id = p_batch AND d.state = 'done') d,
-    tokenctl.import_slices(p_batch, d.part) c
-  WHERE l.batch_id = p_batch AND l.part = d.part AND l.slice = c.slice AND l.state = 'done'
-    AND (l.staged, l.staged_lines) IS DISTINCT FROM (c.staged, c.lines);
+  PERFORM tokenctl.import_reopen(p_batch, false);
 END
 $$;
 
@@ -1050,6 +1045,27 @@ $$;
 
 
 ALTER FUNCTION tokenctl.import_reap() OWNER TO tokenctl_owner;
+
+--
+-- Name: import_reopen(text, boolean); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.import_reopen(p_batch text, p_refused boolean) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  UPDATE tokenctl.import_lanes l
+  SET state = 'pending', staged = c.staged, staged_tokens = c.tokens, staged_users = c.users, staged_lines = c.lines, finished_at = NULL
+  FROM (SELECT DISTINCT d.part FROM tokenctl.import_lanes d WHERE d.batch_id = p_batch AND d.state = 'done') d,
+    tokenctl.import_slices(p_batch, d.part) c
+  WHERE l.batch_id = p_batch AND l.part = d.part AND l.slice = c.slice AND l.state = 'done'
+    AND ((l.staged, l.staged_lines) IS DISTINCT FROM (c.staged, c.lines) OR p_refused AND l.refused > 0);
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.import_reopen(p_batch text, p_refused boolean) OWNER TO tokenctl_owner;
 
 --
 -- Name: import_seal_v1(text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
@@ -1496,7 +1512,9 @@ CREATE FUNCTION tokenctl.reversal_begin_v1(p_batch text, p_total bigint) RETURNS
     AS $$
 BEGIN
   PERFORM tokenctl.import_own(p_batch);
-  UPDATE tokenctl.import_batches b SET state = 'applying', options = b.options || jsonb_build_object('total', p_total)
+  PERFORM tokenctl.import_reopen(p_batch, true);
+  UPDATE tokenctl.import_batches b SET state = 'applying', options = b.options || jsonb_build_object('total', p_total),
+    rows_read = (SELECT coalesce(sum(l.staged), 0) FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch)
   WHERE b.batch_id = p_batch AND b.kind = 'reversal';
 END
 $$;
@@ -1524,14 +1542,8 @@ BEGIN
     WITH wanted AS MATERIALIZED (
       SELECT s.user_id, s.line, s.amount FROM %1$s s
       WHERE NOT EXISTS (SELECT FROM %2$s r WHERE r.user_id = s.user_id AND r.reverses_seq = s.reverses_seq)),
-    finished AS MATERIALIZED (
-      SELECT from_user, until
-      FROM (SELECT from_user, lead(from_user) OVER (ORDER BY from_user) AS until, state
-            FROM tokenctl.import_lanes WHERE batch_id = $1 AND part = $2 AND from_user IS NOT NULL) l
-      WHERE state = 'done'),
     stuck AS MATERIALIZED (
       SELECT w.user_id, w.tokens, a.balance, a.balance - h.held AS available, CASE
-        WHEN EXISTS (SELECT FROM finished f WHERE w.user_id >= f.from_user AND (f.until IS NULL OR w.user_id < f.until)) THEN 'earlier'
         WHEN a.balance + w.given > 9007199254740991 THEN 'too_large'
         WHEN w.tokens > 0 AND a.balance - h.held < w.tokens THEN 'refused' END AS problem
       FROM (SELECT user_id, -sum(amount) AS tokens, coalesce(sum(amount) FILTER (WHERE amount > 0), 0) AS given FROM wanted GROUP BY user_id) w
@@ -1545,8 +1557,7 @@ BEGIN
     SELECT user_id::text, problem, tokens::bigint, greatest(available, 0), balance, count(*),
       coalesce(-sum(amount) FILTER (WHERE amount < 0), 0)::bigint, coalesce(sum(amount) FILTER (WHERE amount > 0), 0)::bigint
     FROM out GROUP BY user_id, problem, tokens, available, balance $sql$,
-    v_table, format('tokenctl.%I', 'token_transactions_' || p_part), format('tokenctl.%I', 'token_accounts_' || p_part), tokenctl.held_by_a(p_part))
-  USING p_batch, p_part;
+    v_table, format('tokenctl.%I', 'token_transactions_' || p_part), format('tokenctl.%I', 'token_accounts_' || p_part), tokenctl.held_by_a(p_part));
 END
 $_$;
 
@@ -1682,8 +1693,8 @@ CREATE FUNCTION tokenctl.reversal_staged_v1(p_batch text, p_rows bigint, p_slice
     AS $$
 BEGIN
   PERFORM tokenctl.import_own(p_batch);
-  UPDATE tokenctl.import_batches b SET rows_read = p_rows, slices = CASE b.state WHEN 'staging' THEN p_slices ELSE b.slices END
-  WHERE b.batch_id = p_batch AND b.kind = 'reversal';
+  UPDATE tokenctl.import_batches b SET rows_read = p_rows, slices = p_slices
+  WHERE b.batch_id = p_batch AND b.kind = 'reversal' AND b.state = 'staging';
 END
 $$;
 
@@ -2235,7 +2246,7 @@ ALTER TABLE ONLY tokenctl.audit_log
 --
 
 ALTER TABLE tokenctl.import_batches
-    ADD CONSTRAINT batch_rows_add_up CHECK (((kind = 'reversal'::text) OR (state <> 'done'::text) OR (rows_read = (((((applied + replayed) + conflicting) + refused) + rejected) + duplicate)))) NOT VALID;
+    ADD CONSTRAINT batch_rows_add_up CHECK (((state <> 'done'::text) OR (rows_read = (((((applied + replayed) + conflicting) + refused) + rejected) + duplicate)))) NOT VALID;
 
 
 --
@@ -2776,6 +2787,13 @@ GRANT ALL ON FUNCTION tokenctl.import_plan_v1(p_batch text, p_part integer, p_kn
 --
 
 REVOKE ALL ON FUNCTION tokenctl.import_reap() FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION import_reopen(p_batch text, p_refused boolean); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.import_reopen(p_batch text, p_refused boolean) FROM PUBLIC;
 
 
 --

@@ -41,6 +41,7 @@ class Client:
     campaign: str | None = None
     connection: Connection = field(init=False)
     control: Connection | None = field(init=False, default=None)
+    is_reversal: bool = False
 
     def __post_init__(self) -> None:
         """Connect; nothing is locked yet."""
@@ -71,6 +72,7 @@ class Client:
 
     def open_reversal(self, reverses: str, reason: str = "mistake") -> str:
         """Lock and open as the reversal of a batch; the answer."""
+        self.is_reversal = True
         until(lambda: self.lock(reverses), f"the locks of {self.batch} and {reverses} are free")
         opened = self.value(
             "reversal_open_v1", self.batch, reverses, None, None, None, reason, "a note", "T-9", f"r-{self.login}", "me"
@@ -135,8 +137,11 @@ class Client:
         }
 
     def begin(self) -> None:
-        """From here on the batch will be finished."""
-        self.value("import_begin_v1", self.batch, "{}")
+        """From here on the batch will be finished; a reversal with any total."""
+        if self.is_reversal:
+            self.value("reversal_begin_v1", self.batch, 0)
+        else:
+            self.value("import_begin_v1", self.batch, "{}")
 
     def lanes(self, state: str = "pending") -> list[tuple[int, int]]:
         """Partition and slice of the lanes in that state, in the order of work."""

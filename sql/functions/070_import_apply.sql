@@ -98,7 +98,7 @@ BEGIN
     SELECT min(l.from_user) FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.part = p_part AND l.from_user > lane.from_user)), '');
   v_source := format('(SELECT * FROM %s WHERE %s)', tokenctl.staging_part(p_batch, p_part), v_users);
   v_judge := lane.applied > 0;  -- posted before, and to be judged again
-  IF batch.kind = 'reversal' THEN  -- what the plan left out stays out, also where nothing would refuse it by now
+  IF batch.kind = 'reversal' AND NOT v_judge THEN  -- what the plan left out stays out, also where nothing would refuse it by now
     EXECUTE format('SELECT EXISTS (SELECT FROM %s s WHERE left_out IS NOT NULL)', v_source) INTO v_judge;
   END IF;
   IF NOT v_judge THEN
@@ -223,10 +223,24 @@ BEGIN
 END
 $$;
 
+-- A slice that was posted with other rows than are staged for it now is to be judged again: an option, a list
+-- of reasons or the ledger itself has changed what is left out. With p_refused so is one that refused
+-- some. What it posted is this batch's own, and counts once.
+CREATE OR REPLACE FUNCTION tokenctl.import_reopen(p_batch text, p_refused boolean) RETURNS void
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  UPDATE tokenctl.import_lanes l
+  SET state = 'pending', staged = c.staged, staged_tokens = c.tokens, staged_users = c.users, staged_lines = c.lines, finished_at = NULL
+  FROM (SELECT DISTINCT d.part FROM tokenctl.import_lanes d WHERE d.batch_id = p_batch AND d.state = 'done') d,
+    tokenctl.import_slices(p_batch, d.part) c
+  WHERE l.batch_id = p_batch AND l.part = d.part AND l.slice = c.slice AND l.state = 'done'
+    AND ((l.staged, l.staged_lines) IS DISTINCT FROM (c.staged, c.lines) OR p_refused AND l.refused > 0);
+END
+$$;
+
 -- Confirmed: from here on the batch is in the ledger and is finished by whoever runs
--- the same command, however often it is cut off. A slice that was posted with other rows than
--- are staged for it now is judged again: an option, a list of reasons or the ledger itself has
--- changed what is left out. What it posted is this batch's own, and counts once. p_asked are the options of
+-- the same command, however often it is cut off. p_asked are the options of
 -- the command beside those that change rows: `batches show` gives them to who finishes it.
 CREATE OR REPLACE FUNCTION tokenctl.import_begin_v1(p_batch text, p_asked jsonb) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
@@ -235,17 +249,12 @@ BEGIN
   PERFORM tokenctl.import_own(p_batch);
   UPDATE tokenctl.import_batches b SET state = 'applying', options = b.options || jsonb_build_object('asked', p_asked)
   WHERE b.batch_id = p_batch;
-  UPDATE tokenctl.import_lanes l
-  SET state = 'pending', staged = c.staged, staged_tokens = c.tokens, staged_users = c.users, staged_lines = c.lines, finished_at = NULL
-  FROM (SELECT DISTINCT d.part FROM tokenctl.import_lanes d WHERE d.batch_id = p_batch AND d.state = 'done') d,
-    tokenctl.import_slices(p_batch, d.part) c
-  WHERE l.batch_id = p_batch AND l.part = d.part AND l.slice = c.slice AND l.state = 'done'
-    AND (l.staged, l.staged_lines) IS DISTINCT FROM (c.staged, c.lines);
+  PERFORM tokenctl.import_reopen(p_batch, false);
 END
 $$;
 
 REVOKE ALL ON FUNCTION tokenctl.held_by_a(integer), tokenctl.post_set(integer, text, text, text, bigint, boolean, text, text, text),
   tokenctl.post_sorted(tokenctl.import_lanes, text, boolean, text, text),
   tokenctl.post_judged(tokenctl.import_lanes, text, boolean, text, text),
-  tokenctl.import_apply_v1(text, integer, integer, text, text), tokenctl.import_begin_v1(text, jsonb) FROM PUBLIC;
+  tokenctl.import_apply_v1(text, integer, integer, text, text), tokenctl.import_reopen(text, boolean), tokenctl.import_begin_v1(text, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tokenctl.import_apply_v1(text, integer, integer, text, text), tokenctl.import_begin_v1(text, jsonb) TO tokenctl_batch;

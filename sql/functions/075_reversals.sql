@@ -139,8 +139,8 @@ CREATE OR REPLACE FUNCTION tokenctl.reversal_staged_v1(p_batch text, p_rows bigi
 AS $$
 BEGIN
   PERFORM tokenctl.import_own(p_batch);
-  UPDATE tokenctl.import_batches b SET rows_read = p_rows, slices = CASE b.state WHEN 'staging' THEN p_slices ELSE b.slices END
-  WHERE b.batch_id = p_batch AND b.kind = 'reversal';
+  UPDATE tokenctl.import_batches b SET rows_read = p_rows, slices = p_slices
+  WHERE b.batch_id = p_batch AND b.kind = 'reversal' AND b.state = 'staging';
 END
 $$;
 
@@ -162,10 +162,9 @@ $$;
 -- Leave out, in one partition of a planned reversal, what cannot be reversed as things stand: it is marked in
 -- the staging, and the posting keeps to that. So what was told and confirmed is the most that moves, whoever gets
 -- tokens meanwhile. Answers the users with their `problem`: `refused` who lacks tokens, spent or held since (the
--- entries from the one on for which they do not suffice), `too_large` whose balance would pass what it can
--- hold, because what is given back stands first (all entries), and `earlier` what the finished slices of a run
--- that was cut off passed by; what all entries want of a user, and how many that are left out, taking and
--- giving how much.
+-- entries from the one on for which they do not suffice), or `too_large` whose balance would pass what it can
+-- hold, because what is given back stands first (all entries); what all entries want of a user, and how many
+-- that are left out, taking and giving how much.
 CREATE OR REPLACE FUNCTION tokenctl.reversal_leave_out_v1(p_batch text, p_part integer)
   RETURNS TABLE (user_id text, problem text, wanted bigint, available bigint, balance bigint, entries bigint, taken bigint, given bigint)
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -182,14 +181,8 @@ BEGIN
     WITH wanted AS MATERIALIZED (
       SELECT s.user_id, s.line, s.amount FROM %1$s s
       WHERE NOT EXISTS (SELECT FROM %2$s r WHERE r.user_id = s.user_id AND r.reverses_seq = s.reverses_seq)),
-    finished AS MATERIALIZED (
-      SELECT from_user, until
-      FROM (SELECT from_user, lead(from_user) OVER (ORDER BY from_user) AS until, state
-            FROM tokenctl.import_lanes WHERE batch_id = $1 AND part = $2 AND from_user IS NOT NULL) l
-      WHERE state = 'done'),
     stuck AS MATERIALIZED (
       SELECT w.user_id, w.tokens, a.balance, a.balance - h.held AS available, CASE
-        WHEN EXISTS (SELECT FROM finished f WHERE w.user_id >= f.from_user AND (f.until IS NULL OR w.user_id < f.until)) THEN 'earlier'
         WHEN a.balance + w.given > 9007199254740991 THEN 'too_large'
         WHEN w.tokens > 0 AND a.balance - h.held < w.tokens THEN 'refused' END AS problem
       FROM (SELECT user_id, -sum(amount) AS tokens, coalesce(sum(amount) FILTER (WHERE amount > 0), 0) AS given FROM wanted GROUP BY user_id) w
@@ -203,19 +196,21 @@ BEGIN
     SELECT user_id::text, problem, tokens::bigint, greatest(available, 0), balance, count(*),
       coalesce(-sum(amount) FILTER (WHERE amount < 0), 0)::bigint, coalesce(sum(amount) FILTER (WHERE amount > 0), 0)::bigint
     FROM out GROUP BY user_id, problem, tokens, available, balance $sql$,
-    v_table, format('tokenctl.%I', 'token_transactions_' || p_part), format('tokenctl.%I', 'token_accounts_' || p_part), tokenctl.held_by_a(p_part))
-  USING p_batch, p_part;
+    v_table, format('tokenctl.%I', 'token_transactions_' || p_part), format('tokenctl.%I', 'token_accounts_' || p_part), tokenctl.held_by_a(p_part));
 END
 $$;
 
 -- Confirmed, with the total that was: as import_begin_v1. Whoever finishes it is held to that total, or to
--- the one that he confirms.
+-- the one that he confirms. A finished slice that left something out is judged again, too: it may be possible
+-- now, or others may have reversed it. So what is read is what is staged for the slices, and adds up.
 CREATE OR REPLACE FUNCTION tokenctl.reversal_begin_v1(p_batch text, p_total bigint) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
 AS $$
 BEGIN
   PERFORM tokenctl.import_own(p_batch);
-  UPDATE tokenctl.import_batches b SET state = 'applying', options = b.options || jsonb_build_object('total', p_total)
+  PERFORM tokenctl.import_reopen(p_batch, true);
+  UPDATE tokenctl.import_batches b SET state = 'applying', options = b.options || jsonb_build_object('total', p_total),
+    rows_read = (SELECT coalesce(sum(l.staged), 0) FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch)
   WHERE b.batch_id = p_batch AND b.kind = 'reversal';
 END
 $$;

@@ -1,17 +1,17 @@
--- Imports and reversals whose counts are not the sums of their slices, or of an import do not add up to
--- the rows of its file; and how many were looked at.
+-- Imports and reversals whose counts are not the sums of their slices, or do not add up to
+-- the rows that were read; and how many were looked at.
 WITH summed AS (
   SELECT batch_id, count(*) FILTER (WHERE state <> 'done') AS pending, sum(applied) AS applied, sum(applied_tokens) AS applied_tokens,
     sum(replayed) AS replayed, sum(replayed_tokens) AS replayed_tokens, sum(conflicting) AS conflicting, sum(refused) AS refused
   FROM tokenctl.import_lanes GROUP BY 1),
 findings AS MATERIALIZED (
   SELECT b.batch_id, b.state, b.applied, b.applied_tokens, b.rows_read,
-    CASE b.kind WHEN 'import' THEN b.applied + b.replayed + b.conflicting + b.refused + b.rejected + b.duplicate END AS rows_told, coalesce(l.pending, 0) AS pending,
+    b.applied + b.replayed + b.conflicting + b.refused + b.rejected + b.duplicate AS rows_told, coalesce(l.pending, 0) AS pending,
     coalesce(l.applied, 0) AS lanes_applied, coalesce(l.applied_tokens, 0) AS lanes_applied_tokens
   FROM tokenctl.import_batches b LEFT JOIN summed l USING (batch_id)
   WHERE CASE b.state
     WHEN 'done' THEN l.pending > 0
-      OR b.kind = 'import' AND b.rows_read <> b.applied + b.replayed + b.conflicting + b.refused + b.rejected + b.duplicate
+      OR b.rows_read <> b.applied + b.replayed + b.conflicting + b.refused + b.rejected + b.duplicate
       OR (b.applied, b.applied_tokens, b.replayed, b.replayed_tokens, b.conflicting, b.refused) IS DISTINCT FROM
         (coalesce(l.applied, 0), coalesce(l.applied_tokens, 0), coalesce(l.replayed, 0), coalesce(l.replayed_tokens, 0),
           coalesce(l.conflicting, 0), coalesce(l.refused, 0))

@@ -94,22 +94,33 @@ def test_a_resumed_reversal_moves_no_more_than_was_confirmed(spent: tuple[Cli, s
     cli.db.check()
 
 
-def test_a_resumed_reversal_counts_what_moved_before(cli: Cli) -> None:
-    """u1's slice is done; what was left out in it stays so, and no total counts it."""
-    batch = batch_of(cli, "u1,100,x,a", "u1,1000,x,b")
-    hold(cli.db, "u1", 1000)
-    whole = ("reverse", "--batch", batch, *DONE, "--partial")
-    cut_off(cli, *whole, at="finish")
+@pytest.fixture
+def cut(cli: Cli) -> tuple[Cli, str]:
+    """A batch whose reversal took 20 of u2, left out 10 of u1, which are free by now, and did not come to its end."""
+    batch = batch_of(cli, "u1,10,x,a", "u2,20,x,b")
+    hold(cli.db, "u1", 10)
+    cut_off(cli, "reverse", "--batch", batch, *DONE, "--partial", at="finish")
     cli.db.rows("UPDATE tokenctl.token_holds SET state = 'released', settled_at = clock_timestamp()")
-    planned = cli(*whole, "--dry-run")
-    assert planned.lines == [
-        ["would be reversed", "1", "100", "0"],
-        ["  bonus", "2", "1100", "0"],
-        ["left out by the earlier run", "1", "1000", "0"],
-    ]
-    assert "left out: 1 entry of 1 user, 1,000 tokens, which the run that was cut off had to leave out" in planned.err
-    got = cli(*whole, "--expect-total", "100", "--json")
-    assert (got.code, got.json["data"]["rows"], got.json["data"]["total"]) == (1, 1, 100)
-    assert cli("reverse", "--batch", batch, *DONE, "--json").json["data"]["tokens"] == 1000
-    assert cli.balance() == 0
+    return cli, batch
+
+
+def test_what_a_run_left_out_that_was_cut_off_is_tried_again(cut: tuple[Cli, str]) -> None:
+    cli, batch = cut
+    got = cli("reverse", "--batch", batch, *DONE, "--json")
+    assert (got.code, "30 is above the limit of 20 tokens with which it was begun" in got.err) == (2, True)
+    data = cli("reverse", "--batch", batch, *DONE, "--expect-total", "30", "--json").json["data"]
+    assert (data["rows"], data["taken"], data["total"], data["refused"]) == (2, 30, 30, 0)
+    assert cli.db.rows(PARTS) == [(2, 0, "30")]
+    assert (cli.balance("u1"), cli.balance("u2")) == (0, 0)
     cli.db.check()
+
+
+def test_what_others_reversed_since_is_left_out_by_nobody(cut: tuple[Cli, str]) -> None:
+    cli, batch = cut
+    assert cli("reverse", "u1:1", *DONE).code == 0
+    got = cli("reverse", "--batch", batch, *DONE, "--json")
+    assert (got.code, got.json["data"]["rows"], got.json["data"]["refused"]) == (0, 1, 0)
+    told = cli("batches", "show", got.json["data"]["batch_id"], "--json").json["data"]
+    assert (told["rows"]["read"], told["rows"]["posted"], told["next"]) == (1, 1, "nothing is left to do")
+    assert "is already reversed" in cli("reverse", "--batch", batch, *DONE).err
+    assert cli("verify").code == 0

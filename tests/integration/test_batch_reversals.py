@@ -291,19 +291,35 @@ def test_what_the_plan_left_out_stays_left_out(each_db: LedgerDB) -> None:
     imported.check()
 
 
-def test_what_a_finished_slice_passed_by_is_told_apart(imported: LedgerDB) -> None:
+def test_a_finished_slice_that_left_something_out_is_judged_again(each_db: LedgerDB) -> None:
+    """u3 lacked tokens then and has them now; u4 lacked some, and others have reversed one of two entries."""
+    imported = with_batch(each_db)
     cut = Client(imported, batch=UNDO)
     cut.open_reversal("aaaaaaaaaaaa")
     cut.plan()
     cut.begin()
     hold(imported, "u3", 30)
+    hold(imported, "u4", 40, hold_id="h2")
     cut.apply()
+    done = (
+        "SELECT sum(applied), sum(refused), count(*) FROM tokenctl.import_lanes WHERE batch_id = %s AND state = 'done'"
+    )
+    assert imported.rows(done, UNDO) == [(27, 3, 4)]
     cut.die()
     imported.rows("UPDATE tokenctl.token_holds SET state = 'released', settled_at = clock_timestamp()")
-    heir = Client(imported, batch=UNDO)
-    heir.open_reversal("aaaaaaaaaaaa")
+    hold(imported, "u4", 24, hold_id="h3")
+    assert reverse(imported.connect("support1"), "u4", 3)["outcome"] == "applied"
+    heir = Client(imported, "batch2", UNDO)
+    assert heir.open_reversal("aaaaaaaaaaaa") == "resume"
     heir.plan()
-    assert heir.leave_out() == {"u3": ("earlier", 33, 33, 33, 1, 33, 0)}
+    assert heir.leave_out() == {"u4": ("refused", 24, 0, 24, 1, 24, 0)}
+    assert imported.rows("SELECT rows_read FROM tokenctl.import_batches WHERE batch_id = %s", UNDO) == [(30,)]
+    heir.begin()
+    heir.apply()
+    ended = heir.close()
+    assert [ended[name] for name in ("rows_read", "applied", "replayed", "refused")] == [29, 28, 0, 1]
+    assert imported.rows("SELECT count(*) FROM tokenctl.token_transactions WHERE batch_id = %s", UNDO) == [(28,)]
+    imported.check()
 
 
 def test_a_clock_that_was_set_back_leaves_nothing_out(imported: LedgerDB) -> None:

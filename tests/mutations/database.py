@@ -57,8 +57,8 @@ DATABASE = (
     Mutation(
         "a slice that was posted with other rows is judged again",
         _APPLY,
-        "    AND (l.staged, l.staged_lines) IS DISTINCT FROM (c.staged, c.lines);",
-        "    AND l.staged <> l.staged;",
+        "    AND ((l.staged, l.staged_lines) IS DISTINCT FROM (c.staged, c.lines) OR",
+        "    AND (l.staged <> l.staged OR",
         (_RESUMED,),
     ),
     Mutation(
@@ -293,6 +293,13 @@ DATABASE = (
         "SELECT EXISTS (SELECT FROM %s s WHERE left_out IS NOT NULL)",
         "SELECT false FROM %s s LIMIT 1",
         (f"{_REVERSALS}::test_what_the_plan_left_out_stays_left_out",),
+    ),
+    Mutation(
+        "a slice of a reversal that left something out is judged again",
+        _APPLY,
+        " OR p_refused AND l.refused > 0);",
+        ");",
+        (f"{_REVERSALS}::test_a_finished_slice_that_left_something_out_is_judged_again",),
     ),
     Mutation(
         "what counts again is reversed by its newest link",

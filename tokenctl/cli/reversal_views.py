@@ -24,7 +24,6 @@ _COLUMNS = (
 )
 _LACKING = "left out: spent or held"
 _TOO_LARGE = "left out: balance too large"
-_PASSED_BY = "left out by the earlier run"
 
 
 class KindData(TypedDict):
@@ -94,7 +93,6 @@ def plan(work: Undoing) -> View[BatchReversalData]:
         entries, taken, _ = _sums(work.shortages)
         rows.append((_LACKING, entries, taken, None))
     rows += [(_TOO_LARGE, *_sums(work.overflows))] if work.overflows else []
-    rows += [(_PASSED_BY, *_sums(work.passed_by))] if work.passed_by else []
     data = _data(work, None, entries=fit, taken=work.taken, given=work.given)
     return View(BATCH_REVERSAL, data, Table(_COLUMNS, rows), meta={"dry_run": True})
 
@@ -168,10 +166,6 @@ def left_out(work: Undoing) -> list[tuple[str, list[str]]]:
         whose = _entries_of(_sums(work.overflows)[0], len(work.overflows))
         what = f"left out: {whose}, whose balance would pass {reversal_sets.MOST}"
         lines.append((what, reversal_sets.named_overflows(work.overflows)))
-    if work.passed_by:
-        entries, taken, given = _sums(work.passed_by)
-        what = f"left out: {_entries_of(entries, len(work.passed_by))}, {counted(taken + given, 'token')}"
-        lines.append((f"{what}, which the run that was cut off had to leave out", []))
     return lines
 
 

@@ -95,11 +95,6 @@ class Undoing:
         return self._left_out_as("too_large")
 
     @property
-    def passed_by(self) -> list[LeftOut]:
-        """Users whose slice is done: what an earlier run left out stays so until the next reversal."""
-        return self._left_out_as("earlier")
-
-    @property
     def left_out(self) -> int:
         """Entries that are not reversed as things stand."""
         return sum(one.entries for one in self.users_left_out)

@@ -53,8 +53,8 @@ class PendingLane:
 class LeftOut:
     """A user of whose entries a reversal leaves some out, and why; amounts in tokens.
 
-    `problem` is refused (less is `available` than is `wanted`), too_large (the `balance` would be), or earlier
-    (a run that was cut off passed them by). `entries` are left out, which would take and give so much.
+    `problem` is refused (less is `available` than is `wanted`), or too_large (the `balance` would be).
+    `entries` are left out, which would take and give so much.
     """
 
     user_id: str
