@@ -124,3 +124,25 @@ def test_what_others_reversed_since_is_left_out_by_nobody(cut: tuple[Cli, str]) 
     assert (told["rows"]["read"], told["rows"]["posted"], told["next"]) == (1, 1, "nothing is left to do")
     assert "is already reversed" in cli("reverse", "--batch", batch, *DONE).err
     assert cli("verify").code == 0
+
+
+@pytest.mark.parametrize(("refunded", "code"), [(True, 0), (False, 1)])
+def test_what_a_quicker_twin_left_out_is_looked_at_again(spent: tuple[Cli, str], refunded: bool, code: int) -> None:
+    cli, batch = spent
+    whole = ("reverse", "--batch", batch, *DONE, "--partial")
+    real, twin = BatchStore.lock, list[Ran]()
+
+    def overtaken(self: BatchStore, *names: str) -> bool:
+        if not twin:
+            cli.patch.setattr(BatchStore, "lock", real)
+            twin.append(cli(*whole))
+            if refunded:
+                refund(cli)
+        return real(self, *names)
+
+    cli.patch.setattr(BatchStore, "lock", overtaken)
+    got = cli(*whole)
+    assert (twin[0].code, got.code, cli.balance("u1"), cli.balance("u2")) == (1, code, 0, 0)
+    assert ("u2 lacks 5,000 (wanted 5,000, available 0)" in got.err) is not refunded
+    assert "already reversed" not in got.err
+    cli.db.check()

@@ -192,7 +192,12 @@ class Undoing:
             self._store.close()
 
     def _open(self) -> None:
-        """Lock and open."""
+        """Lock and open; look again when somebody was quicker, who may have left something out."""
+        while not self._opened:
+            self._opened = self._opens_next()
+
+    def _opens_next(self) -> bool:
+        """Lock and open the reversal that is due; False when somebody did it between look and lock."""
         chosen = self.asked.chosen
         self._store = self.make_store(_batch_id(chosen, 0))
         if chosen.batch is not None:
@@ -220,11 +225,12 @@ class Undoing:
                 raise TryLater(
                     f"{self.name} is not finished", hint="run its import again to finish it, then reverse it"
                 )
-            case "done":  # by somebody who was quicker
-                raise AlreadyReversed(f"{self.name} is already reversed", hint="nothing was changed")
-            case "resume":
-                self.resumes = True
-        self._opened = True
+            case "done":
+                self.store.close()
+                return False
+            case outcome:
+                self.resumes = outcome == "resume"
+        return True
 
     def _refusal(self, *, nothing_left: bool) -> Refused:
         """The error that names who stands in the way: has spent or holds the tokens, or would have too many."""
