@@ -180,6 +180,20 @@ PROGRAM = (
         ("tests/unit/resilience/test_ratelimit.py::test_the_limit_and_not_one_more",),
     ),
     Mutation(
+        "a printed command names the ledger of its run",
+        "tokenctl/commandline.py",
+        "*words, *_chosen])",
+        "*words])",
+        ("tests/cli/test_printed_commands.py::test_the_command_names_the_ledger",),
+    ),
+    Mutation(
+        "a head that was asked for is printed with --quiet too",
+        "tokenctl/output/printer.py",
+        "not (self._asked_for or view.kept)",
+        "not self._asked_for",
+        ("tests/cli/test_verify.py::test_a_head_is_printed_with_quiet_too",),
+    ),
+    Mutation(
         "text steers no terminal",
         "tokenctl/output/text.py",
         'if unicodedata.category(c)[0] == "C" or',
