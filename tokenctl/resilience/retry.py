@@ -153,7 +153,8 @@ class _Attempts(Generic[T]):
         self.last = first
 
     def next(self) -> T:
-        if not self._made:
+        left = self._retry.deadline.left()
+        if not self._made or (left is not None and left <= 0):  # why it failed says more than that time is over
             self._made = True
             raise self.last
         try:

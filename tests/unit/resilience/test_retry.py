@@ -11,7 +11,7 @@ import pytest
 from tokenctl.errors import BreakerOpen, Fault, TokenctlError, TryLater, Unavailable
 from tokenctl.resilience.deadline import Deadline, NoAnswer, bounded
 from tokenctl.resilience.events import Event, Retried
-from tokenctl.resilience.retry import KEYED, ONCE, READ, SETTLE, Budget, Policy, Retry
+from tokenctl.resilience.retry import KEYED, ONCE, READ, SETTLE, UNDONE, Budget, Policy, Retry
 
 
 class World:
@@ -60,7 +60,9 @@ def always(policies: Mapping[Fault, Policy]) -> Callable[[], Mapping[Fault, Poli
     return lambda: policies
 
 
-@pytest.mark.parametrize("policies", [READ, KEYED, SETTLE, ONCE], ids=["read", "keyed", "settle", "once"])
+@pytest.mark.parametrize(
+    "policies", [READ, KEYED, SETTLE, UNDONE, ONCE], ids=["read", "keyed", "settle", "undone", "once"]
+)
 @pytest.mark.parametrize("fault", list(Fault))
 def test_each_policy_gives_each_fault_its_attempts(policies: Mapping[Fault, Policy], fault: Fault) -> None:
     world, peer = World(), Peer(*[fault] * 100)
@@ -128,6 +130,18 @@ def test_no_wait_reaches_past_the_deadline() -> None:
         world.retry.call(peer, always(SETTLE))
     assert 1 < peer.calls < 60
     assert world.now < 0.5
+
+
+def test_who_sleeps_past_the_deadline_tells_the_failure_and_does_not_try() -> None:
+    world, peer = World(seconds=10), Peer(Fault.CONNECT, fails(None, TryLater))
+
+    def late(_seconds: float) -> None:
+        world.now = 10.0
+
+    world.retry.sleep = late
+    with pytest.raises(Unavailable) as raised:
+        world.retry.call(peer, always(READ))
+    assert (raised.value.fault, peer.calls) == (Fault.CONNECT, 1)
 
 
 def test_each_step_has_its_own_deadline() -> None:
