@@ -292,7 +292,7 @@ class Undoing:
     def _expect_resumed(self) -> None:
         """Hold --expect-total against what may move now, or what was confirmed when that is no less."""
         if self.total > self.bound:
-            self._expect(self.total, f"was begun with {self.bound:,} tokens and comes to")
+            self._expect(self.total, f"was begun with {counted(self.bound, 'token')} and comes to")
         elif self.asked.expect_total != self.total:
             self._expect(self.bound, "was begun with")
 
