@@ -30,6 +30,10 @@ TOKENCTL = (sys.executable, "-m", "tokenctl")
 NOWHERE = "postgresql://u@127.0.0.1:1/x"
 ENOUGH_S = 60.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_MANY = (
+    "calls|cells|characters|checks|entries|files|findings|holds|images|keys|lines|more users|rows|seals|tokens|users"
+)
+_ONE_AS_MANY = re.compile(rf"(?<!seal )(?<![\w.,:/+-])[+-]?1 ({_MANY})\b")
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,11 @@ class Ran:
     code: int
     out: bytes
     err: str
+
+    def __post_init__(self) -> None:
+        """Whatever was run, a count of one is told as one."""
+        told = self.out.decode("utf-8", "replace") + self.err
+        assert (wrong := _ONE_AS_MANY.search(told)) is None, wrong
 
     @property
     def text(self) -> str:
