@@ -33,7 +33,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MANY = (
     "calls|cells|characters|checks|entries|files|findings|holds|images|keys|lines|more users|rows|seals|tokens|users"
 )
-_ONE_AS_MANY = re.compile(rf"(?<!seal )(?<![\w.,:/+-])[+-]?1 ({_MANY})\b")
+_ONE_AS_MANY = re.compile(rf"(?<!seal )(?<![\w.,:/=+-])[+-]?1 ({_MANY})\b")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Ran:
     def __post_init__(self) -> None:
         """Whatever was run, a count of one is told as one."""
         told = self.out.decode("utf-8", "replace") + self.err
-        assert (wrong := _ONE_AS_MANY.search(told)) is None, wrong
+        assert (wrong := _ONE_AS_MANY.search(told)) is None, told[max(wrong.start() - 60, 0) : wrong.end()]
 
     @property
     def text(self) -> str:
