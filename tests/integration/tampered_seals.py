@@ -55,12 +55,12 @@ FROM @T WHERE user_id = 'v2'
 # What an import counts, where its entries were taken away.
 UNCOUNT = (
     "UPDATE tokenctl.import_lanes l SET applied = 0, applied_tokens = 0, staged = 0",
-    "UPDATE tokenctl.import_batches SET applied = 0, applied_tokens = 0",
+    "UPDATE tokenctl.import_batches SET applied = 0, applied_tokens = 0, rows_read = 0",
 )
 LESS = "applied = applied - 1, applied_tokens = applied_tokens - 9, staged = staged - 1"
 UNCOUNT_ONE = (
     f"UPDATE tokenctl.import_lanes SET {LESS} WHERE applied_tokens >= 9",  # noqa: S608
-    "UPDATE tokenctl.import_batches SET applied = 4, applied_tokens = 15",
+    "UPDATE tokenctl.import_batches SET applied = 4, applied_tokens = 15, rows_read = 4",
 )
 #: What was done to sealed entries, with everything that verify looks at put right again.
 TAMPERED: dict[str, tuple[str, ...]] = {
