@@ -134,7 +134,7 @@ def _batch_sums(_user: None, _seq: None, d: Detail) -> tuple[str, str]:
     if d["pending"]:
         return name, f"is done, and {d['pending']:,} of its slices {_is(d['pending'])} not"
     if d["rows_told"] not in (None, d["rows_read"]):
-        return name, f"was a file of {counted(d['rows_read'], 'row')}, and tells what became of {d['rows_told']:,}"
+        return name, f"read {counted(d['rows_read'], 'row')}, and tells what became of {d['rows_told']:,}"
     applied = f"counts {_entries(d['applied'])} of {counted(d['applied_tokens'], 'token')}"
     return name, f"{applied}, its slices {d['lanes_applied']:,} of {d['lanes_applied_tokens']:,}, or other rows differ"
 

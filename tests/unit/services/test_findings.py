@@ -21,7 +21,7 @@ SUMS |= {"rows_read": 1, "rows_told": 1}
         ("batch-rows", {**BATCH, "entries": None}, "counts 1 entry of 1 token in partition 3, there are 0 of 1"),
         ("batch-sums", {**SUMS, "state": "staging"}, "has not begun, and its slices count 1 entry"),
         ("batch-sums", {**SUMS, "pending": 1}, "is done, and 1 of its slices is not"),
-        ("batch-sums", {**SUMS, "rows_told": 2}, "was a file of 1 row, and tells what became of 2"),
+        ("batch-sums", {**SUMS, "rows_told": 2}, "read 1 row, and tells what became of 2"),
         ("batch-sums", SUMS, "counts 1 entry of 1 token, its slices 1 of 1, or other rows differ"),
         ("no-account", {"entries": 1, "tokens": 1}, "has 1 entry, 1 token, and no account"),
         ("hold-of-nobody", {"held": 1}, "has holds of 1 token and no account"),
