@@ -596,6 +596,8 @@ BEGIN
   IF to_regclass(tokenctl.staging_part(p_batch, p_part)) IS NULL THEN
     RAISE EXCEPTION 'the staged rows of batch % are gone', p_batch USING ERRCODE = 'object_not_in_prerequisite_state', CONSTRAINT = 'staging_lost';
   END IF;
+  -- Accounts are changed by the sums of the rows, entries made of the rows: nobody may change these in between.
+  EXECUTE format('LOCK TABLE %s IN SHARE MODE', tokenctl.staging_part(p_batch, p_part));
   v_users := 'user_id >= ' || quote_literal(lane.from_user) || coalesce(' AND user_id < ' || quote_literal((
     SELECT min(l.from_user) FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.part = p_part AND l.from_user > lane.from_user)), '');
   v_source := format('(SELECT * FROM %s WHERE %s)', tokenctl.staging_part(p_batch, p_part), v_users);
@@ -1005,7 +1007,7 @@ BEGIN
 
   EXECUTE format('DELETE FROM %s WHERE part = $1', v_sums) USING p_part;
   EXECUTE format('INSERT INTO %s (part, user_id, tokens, n, lines)'
-    ' SELECT $1, user_id, tokenctl.sum_tokens(amount), count(*), bit_xor(hashint8extended(line, 0)) FROM %s GROUP BY 2 ORDER BY 2',
+    ' SELECT $1, user_id, tokenctl.sum_tokens(amount), count(*), bit_xor(hashtextextended(user_id, coalesce(reverses_seq, line))) FROM %s GROUP BY 2 ORDER BY 2',
     v_sums, v_table) USING p_part;
   EXECUTE format($sql$
     SELECT coalesce(sum(u.n), 0), coalesce(sum(u.tokens), 0), count(*), count(*) FILTER (WHERE a.user_id IS NULL),
@@ -1641,7 +1643,9 @@ BEGIN
     UNION
     SELECT b.batch_id FROM line l JOIN tokenctl.import_batches b ON b.reverses_batch = l.batch_id)
   SELECT array_agg(line.batch_id) INTO v_line FROM line WHERE line.batch_id <> p_batch;
-  EXECUTE format('DELETE FROM %s', v_table);  -- asked a second time, when the answer was lost
+  -- Asked a second time, when the answer was lost. What a plan summed up is of other rows then.
+  EXECUTE format('DELETE FROM %s', v_table);
+  EXECUTE format('DELETE FROM %s WHERE part = $1', tokenctl.staging_sums(p_batch)) USING p_part;
   EXECUTE format($sql$
     WITH RECURSIVE chosen AS MATERIALIZED (
       SELECT t.user_id, t.seq, t.amount, t.kind, t.batch_id, t.reverses_seq, r.seq IS NULL AND (t.reverses_seq IS NULL OR NOT $5) AS is_alone

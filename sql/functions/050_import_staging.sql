@@ -42,7 +42,8 @@ BEGIN
 END
 $$;
 
--- Tokens, entries and lines (the XOR of a hash of each) of each staged user: what a slice adds to his account.
+-- Of each staged user tokens and entries, which a slice adds to his account, and the XOR of a hash of
+-- each row's line, or of what it reverses, by which a slice knows its rows again.
 CREATE OR REPLACE FUNCTION tokenctl.staging_sums(p_batch text) RETURNS text
   LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$

@@ -182,7 +182,7 @@ BEGIN
 
   EXECUTE format('DELETE FROM %s WHERE part = $1', v_sums) USING p_part;
   EXECUTE format('INSERT INTO %s (part, user_id, tokens, n, lines)'
-    ' SELECT $1, user_id, tokenctl.sum_tokens(amount), count(*), bit_xor(hashint8extended(line, 0)) FROM %s GROUP BY 2 ORDER BY 2',
+    ' SELECT $1, user_id, tokenctl.sum_tokens(amount), count(*), bit_xor(hashtextextended(user_id, coalesce(reverses_seq, line))) FROM %s GROUP BY 2 ORDER BY 2',
     v_sums, v_table) USING p_part;
   EXECUTE format($sql$
     SELECT coalesce(sum(u.n), 0), coalesce(sum(u.tokens), 0), count(*), count(*) FILTER (WHERE a.user_id IS NULL),

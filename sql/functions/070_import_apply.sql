@@ -94,6 +94,8 @@ BEGIN
   IF to_regclass(tokenctl.staging_part(p_batch, p_part)) IS NULL THEN
     RAISE EXCEPTION 'the staged rows of batch % are gone', p_batch USING ERRCODE = 'object_not_in_prerequisite_state', CONSTRAINT = 'staging_lost';
   END IF;
+  -- Accounts are changed by the sums of the rows, entries made of the rows: nobody may change these in between.
+  EXECUTE format('LOCK TABLE %s IN SHARE MODE', tokenctl.staging_part(p_batch, p_part));
   v_users := 'user_id >= ' || quote_literal(lane.from_user) || coalesce(' AND user_id < ' || quote_literal((
     SELECT min(l.from_user) FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.part = p_part AND l.from_user > lane.from_user)), '');
   v_source := format('(SELECT * FROM %s WHERE %s)', tokenctl.staging_part(p_batch, p_part), v_users);

@@ -94,7 +94,9 @@ BEGIN
     UNION
     SELECT b.batch_id FROM line l JOIN tokenctl.import_batches b ON b.reverses_batch = l.batch_id)
   SELECT array_agg(line.batch_id) INTO v_line FROM line WHERE line.batch_id <> p_batch;
-  EXECUTE format('DELETE FROM %s', v_table);  -- asked a second time, when the answer was lost
+  -- Asked a second time, when the answer was lost. What a plan summed up is of other rows then.
+  EXECUTE format('DELETE FROM %s', v_table);
+  EXECUTE format('DELETE FROM %s WHERE part = $1', tokenctl.staging_sums(p_batch)) USING p_part;
   EXECUTE format($sql$
     WITH RECURSIVE chosen AS MATERIALIZED (
       SELECT t.user_id, t.seq, t.amount, t.kind, t.batch_id, t.reverses_seq, r.seq IS NULL AND (t.reverses_seq IS NULL OR NOT $5) AS is_alone

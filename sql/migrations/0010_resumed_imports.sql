@@ -1,4 +1,4 @@
--- Which rows a slice was posted with: the XOR of a hash of each line. What a run leaves out and the one
+-- Which rows a slice was posted with: the XOR of a hash of each. What a run leaves out and the one
 -- that finishes it does not, or the other way round, shows in it, and the slice is judged again then.
 ALTER TABLE tokenctl.import_lanes ADD COLUMN staged_lines bigint;
 

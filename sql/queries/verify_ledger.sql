@@ -106,14 +106,15 @@ findings AS MATERIALIZED (
   LEFT JOIN books b USING (user_id)
   WHERE b.user_id IS NULL OR b.is_orphan OR b.balance < o.held
   UNION ALL
-  -- Rows against the batch that they name, as far as it is in this partition.
+  -- Rows against the batch that they name, as far as it is in this partition. A slice that is to be judged
+  -- again is pending and counts what it has posted.
   SELECT CASE WHEN b.batch_id IS NULL THEN 'batch-unknown' ELSE 'batch-rows' END, NULL, NULL,
     jsonb_build_object('batch', batch_id, 'part', {part}::integer, 'entries', t.entries, 'tokens', t.tokens,
       'applied', l.applied, 'applied_tokens', l.applied_tokens)
   FROM (SELECT batch_id, sum(entries) AS entries, sum(tokens) AS tokens FROM tallied WHERE batch_id IS NOT NULL GROUP BY 1) t
   FULL JOIN (
     SELECT batch_id, sum(applied) AS applied, sum(applied_tokens) AS applied_tokens
-    FROM tokenctl.import_lanes WHERE part = {part} AND state = 'done' GROUP BY 1 HAVING sum(applied) <> 0) l USING (batch_id)
+    FROM tokenctl.import_lanes WHERE part = {part} GROUP BY 1 HAVING sum(applied) <> 0) l USING (batch_id)
   LEFT JOIN tokenctl.import_batches b USING (batch_id)
   WHERE {whole} AND (b.batch_id IS NULL OR (t.entries, t.tokens) IS DISTINCT FROM (l.applied, l.applied_tokens)))
 SELECT

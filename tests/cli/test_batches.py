@@ -171,6 +171,20 @@ def test_one_that_was_cut_off_says_how_to_finish_it(cli: Cli) -> None:
     assert f" STATE    unfinished ({line[3]} of 20 rows are in)\n" in table
 
 
+@pytest.mark.parametrize(
+    "asked",
+    ["null", "[1]", '{"file": "x", "batch": 1}', '{"config": "/tmp/x", "yes": true, "partial": "no", "atomic": 1}'],
+)
+def test_no_login_puts_words_into_the_command_that_finishes_its_batch(cli: Cli, asked: str) -> None:
+    client = Client(cli.db)
+    client.stage([Row("u1", 5, "a")])
+    client.value("import_begin_v1", client.batch, asked)
+    client.die()
+    cli.db.rows("UPDATE tokenctl.import_batches SET file_name = '--yes'")
+    got = cli("batches", "show", client.batch, "--json")
+    assert (got.code, got.json["data"]["command"]) == (0, "tokenctl batch-import ./--yes")
+
+
 def test_rows_that_the_ledger_did_not_take_are_named(cli: Cli) -> None:
     client = Client(cli.db)
     client.stage([Row("x", 5, "same"), Row("y", 5, "y"), Row("z", 5, "z")])

@@ -14,6 +14,7 @@ import pytest
 from tests.batch_driver import Client, Row
 from tests.cli.running import Cli
 from tests.cli.test_batch_import import keys, write
+from tests.integration.test_batches import neighbours
 from tests.pg import post, reverse
 from tests.waiting import until
 from tokenctl.models import Plan
@@ -167,8 +168,9 @@ def test_what_was_reversed_and_counts_again_is_replayed(cli: Cli) -> None:
 
 
 def test_one_cut_off_again_while_it_judges_anew_owns_what_it_posted(cli: Cli) -> None:
-    known(cli, "u1")
-    write("u1,5,x,k1", "ghost,7,x,k2")
+    first, second = neighbours(cli.db)
+    known(cli, first)
+    write(f"{first},5,x,k1", f"{second},7,x,k2")
     cut_off(cli, *KNOWN)
 
     def die(*_: object, **__: object) -> None:

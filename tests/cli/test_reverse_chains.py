@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.cli.running import Cli
 from tests.cli.test_reverse_many import DONE, batch_of
 from tests.pg import post, reverse
+from tokenctl.storage.imports import BatchStore
 
 #: Who made each link of a chain (a grant, its reversal, the reversal of that …), them or others, and whether
 #: the newest one is reversed when what they did is undone.
@@ -77,4 +80,27 @@ def test_of_an_operator_s_chains_those_are_undone_that_he_settled(cli: Cli) -> N
     linked = cli.db.rows("SELECT user_id, reverses_seq FROM tokenctl.token_transactions WHERE batch_id = %s", batch)
     assert dict(linked) == {chain: len(chain) for chain, is_undone in CHAINS.items() if is_undone}
     assert cli("reverse", "--operator", "support2", "--since", "2026-01-01", *DONE).code == 1
+    cli.db.check()
+
+
+def test_an_entry_that_counts_again_by_the_finishing_run_is_reversed_by_it(cli: Cli) -> None:
+    cli.login("batch1")
+    batch = batch_of(cli, "u1,100,x,a", "u2,50,x,b")
+    support = cli.db.connect("support1")
+    begin = BatchStore.begin_reversal
+
+    def overtaken(self: BatchStore, total: int) -> None:
+        reverse(support, "u1", 1)
+        begin(self, total)
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with cli.patch.context() as patch:
+        patch.setattr(BatchStore, "begin_reversal", overtaken)
+        patch.setattr(BatchStore, "finish", die)
+        assert cli("reverse", "--batch", batch, *DONE).code == 130
+    reverse(support, "u1", 2)  # as many rows are to be reversed as before, and of one of them another entry
+    assert cli("reverse", "--batch", batch, *DONE).code == 0
+    assert (cli.balance("u1"), cli.balance("u2")) == (0, 0)
     cli.db.check()

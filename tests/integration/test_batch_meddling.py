@@ -9,7 +9,7 @@ import pytest
 from psycopg import errors
 
 from tests.batch_driver import Client, Row, staged_tables
-from tests.pg import LedgerDB, post
+from tests.pg import LedgerDB, post, reverse
 from tests.waiting import until
 from tokenctl.errors import Fault
 from tokenctl.storage import failures
@@ -270,3 +270,45 @@ def test_a_lock_is_needed_and_is_free_when_its_holder_died(each_db: LedgerDB) ->
     assert Client(each_db).lock() is False
     client.die()
     until(Client(each_db).lock, "the dead client's lock is free")
+
+
+def test_entries_that_are_staged_anew_after_the_plan_change_an_account_by_what_they_are(each_db: LedgerDB) -> None:
+    """A slice's accounts are changed by sums that the plan made: of other rows they would make or lose tokens."""
+    first = Client(each_db)
+    first.run([Row("u1", 5, "a"), Row("u1", 7, "b")])
+    first.die()
+    desk = each_db.connect("support1")
+    post(desk, "u1", 100, key="more")
+    reverse(desk, "u1", 1)
+    client = Client(each_db, batch="cccccccccccc")
+    assert client.open_reversal("aaaaaaaaaaaa") == "open"  # of -7
+    client.plan()
+    client.begin()
+    reverse(desk, "u1", 4)
+    reverse(desk, "u1", 2)
+    assert client.stage_reversal() == 1  # of -5
+    client.apply()
+    assert client.close()["applied"] == 1
+    assert each_db.rows("SELECT balance FROM tokenctl.token_accounts") == [(100,)]
+    each_db.check()
+
+
+def test_nobody_changes_the_rows_of_a_slice_while_it_is_posted(ledger_db: LedgerDB) -> None:
+    post(ledger_db.connect("support1"), "u1", 1, key="first")
+    client = Client(ledger_db)
+    client.stage([Row("u1", 5, "a")])
+    client.begin()
+    job = ledger_db.connect("postgres")
+    job.autocommit = False
+    job.execute("SELECT FROM tokenctl.token_accounts WHERE user_id = 'u1' FOR UPDATE")
+    [(part, slice_)] = client.lanes()
+    statement = f"SELECT tokenctl.import_apply_v1('{client.batch}', {part}, {slice_}, 'r-batch1', 'me')"
+    client.connection.pgconn.send_query(statement.encode())
+    pid = client.connection.info.backend_pid
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
+    until(lambda: ledger_db.rows(waiting, pid), "the slice waits for the account")
+    table = f"tokenctl_staging.batch_{client.batch}_{part}"
+    other = ledger_db.connect("postgres")
+    with pytest.raises(errors.LockNotAvailable), other.transaction():
+        other.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE NOWAIT".encode())
+    job.rollback()

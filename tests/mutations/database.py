@@ -69,6 +69,20 @@ DATABASE = (
         (_RESUMED,),
     ),
     Mutation(
+        "nobody changes rows while they are posted",
+        _APPLY,
+        "  EXECUTE format('LOCK TABLE %s IN SHARE MODE', tokenctl.staging_part(p_batch, p_part));\n",
+        "",
+        (f"{_MEDDLING}::test_nobody_changes_the_rows_of_a_slice_while_it_is_posted",),
+    ),
+    Mutation(
+        "sums are those of the rows",
+        "sql/functions/075_reversals.sql",
+        "  EXECUTE format('DELETE FROM %s WHERE part = $1', tokenctl.staging_sums(p_batch)) USING p_part;\n",
+        "",
+        (f"{_MEDDLING}::test_entries_that_are_staged_anew_after_the_plan_change_an_account_by_what_they_are",),
+    ),
+    Mutation(
         "a run posts what it has planned itself",
         _APPLY,
         "  IF batch.request_id <> p_request_id THEN",

@@ -16,6 +16,12 @@ from tokenctl.services import reversal_sets
 from tokenctl.storage.batches import Batches
 from tokenctl.wording import counted, fitting
 
+#: The options of an import beside those that change rows, and what each takes.
+_ASKED: dict[str, type] = {
+    "format-in": str, "partial": bool, "known-users-only": bool, "atomic": bool, "expect-rows": int,
+    "expect-total": int, "reject-file": str,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class BatchReport:
@@ -81,14 +87,20 @@ def again(batch: BatchStanding) -> str | None:
         )
         note, ticket = batch.options.get("note"), batch.options.get("ticket")
         return reversal_sets.command(chosen, reason=batch.reason or "mistake", note=note, ticket=ticket)
-    asked = batch.options.get("asked", {})
-    return None if batch.file_name in (None, "-") else _import(str(batch.file_name), batch, **asked)
+    return None if batch.file_name in (None, "-") else _import(str(batch.file_name), batch, **_asked(batch))
+
+
+def _asked(batch: BatchStanding) -> dict[str, object]:
+    """The further options of an import, as far as they are such: its login could have written anything there."""
+    asked = batch.options.get("asked")
+    given = asked.items() if isinstance(asked, dict) else ()
+    return {flag: value for flag, value in given if type(value) is _ASKED.get(flag)}
 
 
 def _import(file: str, batch: BatchStanding, **asked: object) -> str:
     """The import of a file with the options that change rows, and others that were asked for."""
     changing = {name: batch.options.get(name) for name in ("reason", "campaign")}
-    return _line(["batch-import", file], changing | asked)
+    return _line(["batch-import", f"./{file}" if file.startswith("-") else file], changing | asked)
 
 
 def _line(words: list[str], flags: Mapping[str, object]) -> str:
