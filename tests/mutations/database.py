@@ -49,8 +49,8 @@ DATABASE = (
     ),
     Mutation(
         "a file's rows all have an end",
-        "sql/migrations/0010_resumed_imports.sql",
-        "kind = 'reversal' OR state <> 'done' OR rows_read",
+        "sql/migrations/0013_reversals_add_up.sql",
+        "state <> 'done' OR rows_read",
         "true OR rows_read",
         (_CONSTRAINTS,),
     ),
