@@ -222,11 +222,6 @@ class ImportReport:
     unconfirmed: int | None = None
     by_reason: dict[str, tuple[int, int]] = field(default_factory=dict)
 
-    @property
-    def rate(self) -> float:
-        """Rows a second, of those that this run posted."""
-        return self.posted / max(self.seconds, 0.001)
-
 
 @dataclass(frozen=True)
 class Entry:

@@ -19,6 +19,7 @@ from tests.pg import post, reverse
 from tests.waiting import until
 from tokenctl.models import Plan
 from tokenctl.storage.imports import BatchStore, PendingLane
+from tokenctl.wording import counted
 
 RECEIPT = (
     "SELECT state, rows_read, applied, replayed, conflicting, refused, rejected, duplicate FROM tokenctl.import_batches"
@@ -32,14 +33,15 @@ def _batch_role(cli: Cli) -> None:
     cli.login("batch1")
 
 
+def interrupted(*_: object, **__: object) -> None:
+    """Ctrl-C, in place of a step."""
+    raise KeyboardInterrupt
+
+
 def cut_off(cli: Cli, *options: str) -> None:
     """An import that dies when all its slices are posted, before it is closed."""
-
-    def die(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
     with cli.patch.context() as patch:
-        patch.setattr(BatchStore, "finish", die)
+        patch.setattr(BatchStore, "finish", interrupted)
         assert cli("batch-import", "grants.csv", "--yes", *options).code == 130
     assert cli.db.rows("SELECT state FROM tokenctl.import_batches") == [("applying",)]
 
@@ -92,6 +94,20 @@ def test_what_is_timed_is_what_this_run_posted(cli: Cli) -> None:
     before = cut_short(cli, *undo)
     assert 0 < before < 20
     assert f": 20 entries, {20 - before} of them in " in cli(*undo).err
+
+
+def test_what_an_earlier_run_posted_has_no_rate(cli: Cli) -> None:
+    for rows, told in ((1, "posted before"), (2, "all of them posted before")):
+        write(*(f"u{rows},1,x,{rows}k{n}" for n in range(rows)))
+        whole: tuple[str, ...] = ("batch-import", "grants.csv", "--yes")
+        for what in (f"{counted(rows, 'row')}, {counted(rows, 'token')} granted", counted(rows, "entry", "entries")):
+            with cli.patch.context() as patch:
+                patch.setattr(BatchStore, "finish", interrupted)
+                assert cli(*whole).code == 130
+            assert f": {what}, {told}\n" in cli(*whole).err
+            batch = cli.db.rows("SELECT batch_id FROM tokenctl.import_batches ORDER BY started_at DESC")[0][0]
+            whole = ("reverse", "--batch", batch, "--reason", "x", "--yes")
+    assert cli("verify").code == 0
 
 
 def test_a_user_made_between_the_runs_gets_his_row(cli: Cli) -> None:
@@ -173,11 +189,8 @@ def test_one_cut_off_again_while_it_judges_anew_owns_what_it_posted(cli: Cli) ->
     write(f"{first},5,x,k1", f"{second},7,x,k2")
     cut_off(cli, *KNOWN)
 
-    def die(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
     with cli.patch.context() as patch:
-        patch.setattr(BatchStore, "apply", die)
+        patch.setattr(BatchStore, "apply", interrupted)
         assert cli("batch-import", "grants.csv", "--yes").code == 130
     assert cli("verify").code == 0
     assert cli("batch-import", "grants.csv", "--yes").code == 0

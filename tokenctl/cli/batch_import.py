@@ -11,7 +11,7 @@ from tokenctl import commandline
 from tokenctl.cli import options
 from tokenctl.cli.command import command
 from tokenctl.errors import BadData, ConfirmationMissing
-from tokenctl.wording import counted, fitting
+from tokenctl.wording import counted, fitting, pace
 
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
@@ -155,9 +155,8 @@ def _talk(run: Run, report: ImportReport) -> None:
         )
         return
     done = f"{counted(batch.applied or 0, 'row')}, {counted(batch.applied_tokens or 0, 'token')} granted"
-    now = f", {report.posted:,} of them" if report.posted != batch.applied else ""
-    took = f"{report.seconds:.1f} s ({report.rate:,.0f} rows/s)"
-    run.output.say(f"batch {report.batch_id}: {done}{now} in {took}", mark="✓")
+    now = pace(report.posted, batch.applied or 0, report.seconds, "rows")
+    run.output.say(f"batch {report.batch_id}: {done}{now}", mark="✓")
     if batch.applied:
         run.output.say(f"undo: {commandline.undo_batch(report.batch_id)}", mark=" ")
 

@@ -12,7 +12,7 @@ from tokenctl import commandline
 from tokenctl.cli import options
 from tokenctl.cli.command import command
 from tokenctl.errors import UsageError
-from tokenctl.wording import counted, fitting
+from tokenctl.wording import counted, fitting, pace
 
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
@@ -213,13 +213,12 @@ def _many(
 
 
 def _told(run: Run, work: Undoing, done: Batch) -> None:
-    """What was reversed in all, and how fast what this run posted of it."""
+    """What was reversed in all, and how fast what this run posted of it, if anything."""
     entries = counted(done.applied or 0, "entry", "entries")
     run.output.committed = f"batch {done.batch_id} reverses {work.name}, {entries}"
     posted = max((done.applied or 0) - work.plan.own, 0)
-    now = f", {posted:,} of them" if posted != done.applied else ""
-    took = f"{work.seconds:.1f} s ({posted / max(work.seconds, 0.001):,.0f} entries/s)"
-    run.output.say(f"reversed {work.name}: {entries}{now} in {took}", mark="✓")
+    now = pace(posted, done.applied or 0, work.seconds, "entries")
+    run.output.say(f"reversed {work.name}: {entries}{now}", mark="✓")
     undo = f"   undo: {commandline.undo_batch(done.batch_id)}" if done.applied else ""
     run.output.say(f"batch {done.batch_id}{undo}", mark=" ")
 
