@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
+import psycopg
 from psycopg import sql
 from psycopg.copy import QueuedLibpqWriter
 from psycopg.pq import TransactionStatus
@@ -26,9 +28,12 @@ from tokenctl.storage.database import Connection, Database
 from tokenctl.storage.locks import Waits
 from tokenctl.storage.queries import query
 from tokenctl.storage.sidebyside import SideBySide
+from tokenctl.storage.watchdog import Watchdog
 
 #: Rows of a slice: small enough that a single grant beside an import hardly waits.
 SLICE_ROWS = 8_000
+#: How long the server may take, when a batch is closed, to say that its lock is free.
+FREE_S = 3.0
 
 # A client whose machine or network is gone says nothing more. By this its server lets go of the
 # locks after 25 seconds, and not after two hours; as SET LOCAL no pooler hands it on.
@@ -131,7 +136,7 @@ class BatchStore:
             self._wrote()
         self._workers.close()
         if self._control is not None:
-            self._control.close()
+            self._unlock(self._control)
             self._control = None
 
     def lock(self, *names: str) -> bool:
@@ -148,6 +153,18 @@ class BatchStore:
                 if row is None or not row[0]:
                     return False
         return True
+
+    def _unlock(self, control: Connection) -> None:
+        """Close, and wait for the lock to be free: a server that only sees a connection's end lets go later."""
+        left = self._database.deadline.left()
+        dog = Watchdog(control, FREE_S if left is None else min(left, FREE_S))
+        try:
+            if control.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+                with suppress(psycopg.Error):  # the connection is lost: the lock is free, or will be by itself
+                    control.execute("ROLLBACK")
+        finally:
+            dog.stop()
+            control.close()
 
     def holder(self, *names: str) -> str | None:
         """Who has the lock that `lock` did not get: login and program."""
