@@ -1639,7 +1639,7 @@ BEGIN
   WITH RECURSIVE line AS (
     SELECT b.batch_id FROM tokenctl.import_batches b
     WHERE b.reverses_batch = batch.reverses_batch OR b.reverses_operator = batch.reverses_operator
-      AND b.reverses_since = batch.reverses_since AND b.options ->> 'until' IS NOT DISTINCT FROM batch.options ->> 'until'
+      AND b.reverses_since = batch.reverses_since AND (b.options ->> 'until')::timestamptz IS NOT DISTINCT FROM (batch.options ->> 'until')::timestamptz
     UNION
     SELECT b.batch_id FROM line l JOIN tokenctl.import_batches b ON b.reverses_batch = l.batch_id)
   SELECT array_agg(line.batch_id) INTO v_line FROM line WHERE line.batch_id <> p_batch;

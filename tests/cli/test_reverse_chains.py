@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
+import pytest
+
 from tests.cli.running import Cli
+from tests.cli.test_reverse_confirmed import cut_off
 from tests.cli.test_reverse_many import DONE, batch_of
-from tests.pg import post, reverse
+from tests.pg import hold, post, reverse
 from tokenctl.storage.imports import BatchStore
 
 #: Who made each link of a chain (a grant, its reversal, the reversal of that …), them or others, and whether
@@ -64,6 +68,48 @@ def test_part_of_a_batch_that_another_batch_gave_back_is_told(cli: Cli) -> None:
     assert cli("reverse", "--batch", back, *DONE).code == 0
     assert cli("reverse", "--batch", batch, *DONE, "--json").json["data"]["rows"] == 1
     assert (cli.balance("u1"), cli.balance("u2")) == (0, 0)
+    cli.db.check()
+
+
+def test_one_that_was_cut_off_is_finished_though_others_came_back(cli: Cli) -> None:
+    batch = batch_of(cli, "u1,10,x,k1", "u2,20,x,k2")
+    hold(cli.db, "u2", 20)
+    first = cli("reverse", "--batch", batch, *DONE, "--partial", "--json").json["data"]["batch_id"]
+    cli.db.rows("UPDATE tokenctl.token_holds SET state = 'released', settled_at = clock_timestamp()")
+    cut_off(cli, "reverse", "--batch", batch, *DONE, at="finish")
+    back = cli("reverse", "--batch", first, *DONE, "--json").json["data"]["batch_id"]
+    shown = cli("batches", "show", batch, "--json").json["data"]
+    assert "was cut off; the same command finishes that" in shown["next"]
+    again = shlex.split(shown["command"])[1:]
+    left = f"left out: what batch {back} gave back"
+    planned = cli(*again, "--dry-run")
+    assert (planned.code, planned.lines[0], left in planned.err) == (0, ["would be reversed", "1", "20", "0"], True)
+    got = cli(*again, "--yes")
+    assert (got.code, got.lines) == (1, [["reversed", "1", "20", "0"]])
+    assert left in got.err
+    assert f"batch {batch} was reversed, and batch {back} reversed that\n" in got.err
+    assert "what was cut off is finished; this undoes it again:\n" in got.err
+    assert f"tokenctl reverse --batch {back} --reason mistake\n" in got.err
+    counts = "SELECT state, rows_read, applied, refused FROM tokenctl.import_batches WHERE kind = 'reversal'"
+    assert sorted(cli.db.rows(counts)) == [("done", 1, 1, 0), ("done", 1, 1, 0), ("done", 2, 1, 1)]
+    assert cli("verify").code == 0
+    assert cli("reverse", "--batch", back, *DONE).code == 0
+    assert (cli.balance("u1"), cli.balance("u2")) == (0, 0)
+    assert "is already reversed by batch" in cli("reverse", "--batch", batch, *DONE).err
+    cli.db.check()
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
+def test_what_a_batch_gave_back_is_known_in_every_time_zone(cli: Cli, zone: str) -> None:
+    post(cli.db.connect("support1"), "u1", 10, key="k")
+    cli.login("batch1")
+    asked = ("reverse", "--operator", "support1", "--since", "2026-01-01", "--until", "2100-01-01", *DONE)
+    cli.patch.setenv("PGTZ", "UTC")
+    first = cli(*asked, "--json").json["data"]["batch_id"]
+    back = cli("reverse", "--batch", first, *DONE, "--json").json["data"]["batch_id"]
+    cli.patch.setenv("PGTZ", zone)
+    got = cli(*asked)
+    assert (got.code, f"and batch {back} reversed that" in got.err, cli.balance("u1")) == (1, True, 10)
     cli.db.check()
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.batch_driver import Client, Row
 from tests.cli.running import Cli, Ran
 from tests.cli.test_reverse_many import DONE, batch_of
 from tests.pg import hold, post
@@ -146,3 +148,37 @@ def test_what_a_quicker_twin_left_out_is_looked_at_again(spent: tuple[Cli, str],
     assert ("u2 lacks 5,000 (wanted 5,000, available 0)" in got.err) is not refunded
     assert "already reversed" not in got.err
     cli.db.check()
+
+
+def test_a_name_that_other_work_has_taken_is_passed_over(cli: Cli) -> None:
+    """Whoever imports may call a batch as he likes."""
+    batch = batch_of(cli, "u1,100,x,a", "u2,50,x,b")
+    done, begun = (hashlib.sha256(f"reverse:{batch}:{n}".encode()).hexdigest()[:12] for n in range(2))
+    Client(cli.db, login="batch2", batch=done).run([Row("u9", 1, "z")])
+    other = Client(cli.db, login="batch2", batch=begun)
+    other.stage([Row("u9", 2, "y")])
+    other.begin()
+    hold(cli.db, "u2", 50)
+    got = cli("reverse", "--batch", batch, *DONE, "--partial", "--json")
+    assert (got.code, got.json["data"]["rows"], got.json["data"]["refused"]) == (1, 1, 1)
+    cli.db.rows("UPDATE tokenctl.token_holds SET state = 'released', settled_at = clock_timestamp()")
+    got = cli("reverse", "--batch", batch, *DONE, "--json")
+    assert (got.code, got.json["data"]["rows"]) == (0, 1)
+    assert got.json["data"]["batch_id"] not in (done, begun)
+    assert (cli.balance("u1"), cli.balance("u2"), cli.balance("u9")) == (0, 0, 1)
+    assert "is already reversed by batch" in cli("reverse", "--batch", batch, *DONE).err
+    cli.db.check()
+
+
+def test_one_that_others_always_do_first_is_tried_no_more(cli: Cli) -> None:
+    batch = batch_of(cli, "u1,100,x,a")
+    asked: list[object] = []
+
+    def twin(store: BatchStore, *_args: object, **_options: object) -> str:
+        asked.append(store)
+        return "done"
+
+    cli.patch.setattr(BatchStore, "open_reversal", twin)
+    got = cli("reverse", "--batch", batch, *DONE, "--json")
+    assert (got.code, got.problem["type"], len(asked)) == (75, "urn:tokenctl:problem:try-later", 5)
+    assert f"batch {batch} is being reversed by others at this moment" in got.problem["detail"]

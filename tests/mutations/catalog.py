@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.mutations.database import DATABASE
 from tests.mutations.program import PROGRAM
+from tests.mutations.reversals import REVERSALS
 
 ROOT = Path(__file__).parents[2]
-MUTATIONS = DATABASE + PROGRAM
+MUTATIONS = DATABASE + PROGRAM + REVERSALS

@@ -22,7 +22,6 @@ _JOBS = "tests/integration/test_generations.py"
 _MODEL = "tests/integration/test_batch_model.py"
 _POSTING = "tests/integration/test_posting.py"
 _RELEASES = "tests/integration/test_generation_releases.py"
-_REVERSALS = "tests/integration/test_batch_reversals.py"
 _ROLES = "tests/integration/test_roles.py"
 
 DATABASE = (
@@ -74,13 +73,6 @@ DATABASE = (
         "  EXECUTE format('LOCK TABLE %s IN SHARE MODE', tokenctl.staging_part(p_batch, p_part));\n",
         "",
         (f"{_MEDDLING}::test_nobody_changes_the_rows_of_a_slice_while_it_is_posted",),
-    ),
-    Mutation(
-        "sums are those of the rows",
-        "sql/functions/075_reversals.sql",
-        "  EXECUTE format('DELETE FROM %s WHERE part = $1', tokenctl.staging_sums(p_batch)) USING p_part;\n",
-        "",
-        (f"{_MEDDLING}::test_entries_that_are_staged_anew_after_the_plan_change_an_account_by_what_they_are",),
     ),
     Mutation(
         "a run posts what it has planned itself",
@@ -267,77 +259,11 @@ DATABASE = (
         (f"{_CRASH}::test_an_import_killed_at_every_step_counts_every_row_once",),
     ),
     Mutation(
-        "a batch is reversed by what is available",
-        _APPLY,
-        "' WHERE h.user_id = a.user_id AND h.state = ''open'' AND",
-        "' WHERE h.user_id = a.user_id AND h.state = ''none'' AND",
-        (f"{_REVERSALS}::test_a_hold_made_while_the_reversal_waits_is_respected",),
-    ),
-    Mutation(
         "a slice is judged again when somebody made an account meanwhile",
         _APPLY,
         "      IF v_after = v_before THEN",
         "      IF true THEN",
         (f"{_BATCHES}::test_a_user_who_comes_into_being_while_a_slice_is_sorted_is_judged_as_he_then_is",),
-    ),
-    Mutation(
-        "what was reversed meanwhile is no replay",
-        _APPLY,
-        "THEN CASE WHEN t.batch_id = $2 THEN 'own' WHEN %5$s THEN 'reversed' ELSE 'replayed' END",
-        "THEN CASE WHEN t.batch_id = $2 THEN 'own' ELSE 'replayed' END",
-        (f"{_REVERSALS}::test_a_row_whose_entry_was_reversed_meanwhile_is_told_and_no_replay",),
-    ),
-    Mutation(
-        "what a reversal would make too large is told as that",
-        _APPLY,
-        "THEN CASE WHEN $1 THEN 'too_large' ELSE 'refused' END",
-        "THEN 'refused'",
-        (f"{_REVERSALS}::test_what_becomes_too_large_after_the_plan_is_told_as_that",),
-    ),
-    Mutation(
-        "what the plan left out is judged so",
-        _APPLY,
-        "            WHEN s.left_out IS NOT NULL THEN s.left_out\n",
-        "",
-        (f"{_REVERSALS}::test_what_the_plan_left_out_stays_left_out",),
-    ),
-    Mutation(
-        "a slice of which the plan left something out is judged",
-        _APPLY,
-        "SELECT EXISTS (SELECT FROM %s s WHERE left_out IS NOT NULL)",
-        "SELECT false FROM %s s LIMIT 1",
-        (f"{_REVERSALS}::test_what_the_plan_left_out_stays_left_out",),
-    ),
-    Mutation(
-        "a slice of a reversal that left something out is judged again",
-        _APPLY,
-        " OR p_refused AND l.refused > 0);",
-        ");",
-        (f"{_REVERSALS}::test_a_finished_slice_that_left_something_out_is_judged_again",),
-    ),
-    Mutation(
-        "what counts again is reversed by its newest link",
-        "sql/functions/075_reversals.sql",
-        "ORDER BY user_id, bottom, n DESC) newest",
-        "ORDER BY user_id, bottom, n) newest",
-        (
-            f"{_REVERSALS}::test_what_was_given_back_singly_is_reversed_by_its_newest_link",
-            "tests/cli/test_reverse_chains.py",
-        ),
-    ),
-    Mutation(
-        "what a batch gave back is told",
-        "sql/functions/075_reversals.sql",
-        "CASE WHEN batch_id = ANY ($6) THEN batch_id END",
-        "NULL::text",
-        (f"{_REVERSALS}::test_what_a_batch_gave_back_is_left_to_the_reversal_of_that_batch",),
-    ),
-    Mutation(
-        "a balance that a reversal would make too large is known before",
-        "sql/functions/075_reversals.sql",
-        "WHEN a.balance + w.given > 9007199254740991 THEN",
-        "WHEN false THEN",
-        ("tests/cli/test_reverse_many.py::test_a_balance_above_the_limit_on_the_way_leaves_that_user_out",),
     ),
     Mutation(
         "a seal holds the head before it",

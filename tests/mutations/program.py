@@ -337,11 +337,11 @@ PROGRAM = (
         ("tests/unit/services/test_pictures.py::test_a_link_to_the_same_content_is_no_image",),
     ),
     Mutation(
-        "a reversal that is resumed is held to what was confirmed",
-        "tokenctl/services/reversal_sets.py",
-        "self._confirmed() if self.resumes else self.limits.batch_total",
-        "self.total if self.resumes else self.limits.batch_total",
-        ("tests/cli/test_reverse_confirmed.py::test_a_resumed_reversal_moves_no_more_than_was_confirmed",),
+        "a batch that is closed has let go of its lock",
+        "tokenctl/storage/imports.py",
+        'control.execute("ROLLBACK")',
+        "pass",
+        ("tests/integration/test_batch_locks.py::test_it_is_free_at_once_for_the_next",),
     ),
     Mutation(
         "a reversal is posted without the key that nobody chose",

@@ -166,6 +166,7 @@ def left_out(work: Undoing) -> list[tuple[str, list[str]]]:
         whose = _entries_of(_sums(work.overflows)[0], len(work.overflows))
         what = f"left out: {whose}, whose balance would pass {reversal_sets.MOST}"
         lines.append((what, reversal_sets.named_overflows(work.overflows)))
+    lines += [(f"left out: what batch {work.given_back} gave back", [])] if work.given_back is not None else []
     return lines
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from time import monotonic
 from typing import Any, Self
 
@@ -35,6 +36,8 @@ NAMED = 10_000
 #: What a balance holds at most.
 MOST = "9,007,199,254,740,991 tokens"
 TOO_LARGE = f"the balance would pass {MOST}"
+#: How often it is looked for what is due, when somebody else is quicker each time.
+LOOKS = 5
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 _WAS = ("entry was", "entries were")
@@ -67,6 +70,8 @@ class Undoing:
     too_large: int = 0
     earlier: list[Batch] = field(default_factory=list)
     resumes: bool = False
+    #: The batch that gave back what an earlier reversal took, for one that is resumed and leaves that out.
+    given_back: str | None = None
     #: What a total may come to without its number, in tokens: the limit, or what was confirmed for one that is resumed.
     bound: int = 0
     _store: BatchStore | None = None
@@ -118,8 +123,9 @@ class Undoing:
         """Stage and count. Raises when there is nothing to reverse, not enough, or another total than expected."""
         self._open()
         staged = self.store.stage_reversal()
-        if staged.given_back is not None:
-            raise self._given_back(staged.given_back)
+        self.given_back = staged.given_back
+        if self.given_back is not None and not self.resumes:  # what was begun is finished, with what is left to it
+            raise self._given_back(self.given_back)
         if not staged.staged and not self.resumes:
             raise self._nothing(found=staged.chosen)
         self.plan = self.store.plan(known_only=False)
@@ -152,6 +158,8 @@ class Undoing:
 
     def incomplete(self, done: Batch) -> Refused | None:
         """The error to end with when entries were left out."""
+        if self.given_back is not None:
+            return self._given_back(self.given_back)
         if done.refused:
             lacking = done.refused - self.too_large
             why = [f"{counted(lacking, *_WAS)} not reversed: the tokens are spent or held"] if lacking else []
@@ -193,12 +201,15 @@ class Undoing:
 
     def _open(self) -> None:
         """Lock and open; look again when somebody was quicker, who may have left something out."""
-        while not self._opened:
-            self._opened = self._opens_next()
+        self._opened = any(self._opens_next() for _ in range(LOOKS))
+        if not self._opened:
+            raise TryLater(
+                f"{self.name} is being reversed by others at this moment", hint="try again when that is done"
+            )
 
     def _opens_next(self) -> bool:
         """Lock and open the reversal that is due; False when somebody did it between look and lock."""
-        chosen = self.asked.chosen
+        chosen, asked = self.asked.chosen, self.asked
         self._store = self.make_store(_batch_id(chosen, 0))
         if chosen.batch is not None:
             self.original = self.store.batch(chosen.batch)
@@ -206,10 +217,11 @@ class Undoing:
                 raise NotFound(
                     f"no batch {chosen.batch} in this ledger", hint=f"{commandline.line('batches')} lists them"
                 )
-        self.earlier = earlier = self.store.reversals(chosen)
-        cut_off = next((batch.batch_id for batch in earlier if batch.state != "done"), None)
+        free = self._free_name()  # first: whoever takes it from now on is met under it, all before are seen next
+        self.earlier = self.store.reversals(chosen)
+        cut_off = next((batch.batch_id for batch in self.earlier if batch.state != "done"), None)
         self.store.close()
-        self._store = self.make_store(cut_off or _batch_id(chosen, len(earlier)))
+        self._store = self.make_store(cut_off or free)
         names = [chosen.batch] if chosen.batch is not None else []
         if not self.store.lock(*names):
             by = self.store.holder(*names)
@@ -217,7 +229,6 @@ class Undoing:
                 f"{self.name} is being imported or reversed at this moment" + (f" by {by}" if by else ""),
                 hint="try again when that is done",
             )
-        asked = self.asked
         match self.store.open_reversal(chosen, reason=asked.reason, note=asked.note, ticket=asked.ticket):
             case "not_allowed":
                 raise NotAllowed("the database's role may not reverse so much at once", hint="it needs tokenctl_batch")
@@ -231,6 +242,11 @@ class Undoing:
             case outcome:
                 self.resumes = outcome == "resume"
         return True
+
+    def _free_name(self) -> str:
+        """The first of the selection's names that no batch has; whoever imports may have given one to other work."""
+        names = (_batch_id(self.asked.chosen, number) for number in count())
+        return next(name for name in names if self.store.batch(name) is None)
 
     def _refusal(self, *, nothing_left: bool) -> Refused:
         """The error that names who stands in the way: has spent or holds the tokens, or would have too many."""
@@ -279,9 +295,10 @@ class Undoing:
     def _given_back(self, batch: str) -> AlreadyReversed:
         """The error that names the batch which gave back what a reversal of this took: it is what can be undone."""
         again = commandline.line("reverse", "--batch", batch, "--reason", self.asked.reason)
+        done = "what was cut off is finished" if self.resumes else "nothing was changed"
         return AlreadyReversed(
             f"{self.name} was reversed, and batch {batch} reversed that",
-            hint=f"nothing was changed; this undoes it again:\n{again}",
+            hint=f"{done}; this undoes it again:\n{again}",
         )
 
     def _confirmed(self) -> int:
@@ -361,7 +378,7 @@ def _by_kind(totals: Sequence[KindTotal]) -> list[KindTotal]:
 
 
 def _batch_id(chosen: Selection, number: int) -> str:
-    """The id of the reversal of a selection after `number` earlier ones: the same work has one name."""
+    """The id of the reversal of a selection with that number, from 0 on: the same work has one name."""
     if chosen.batch is not None:
         what = f"reverse:{chosen.batch}:{number}"
     else:
