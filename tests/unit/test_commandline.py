@@ -41,12 +41,13 @@ def test_the_flags_of_the_run_are_added_and_quoted(tmp_path: Path, monkeypatch: 
 def test_what_ends_an_unknown_outcome_stays_in_its_ledger() -> None:
     with commandline.choosing(profile="prod", config=None):
         commands = [
-            grants.command(Grant("u_1", 5, "goodwill", key="k1")),
+            grants.command(Grant("u_1", 5, "goodwill", key="k1"), limit=5000),
+            grants.command(Grant("u_1", 5001, "goodwill", key="k1"), limit=5000),
             reversals.command(Reversal("u_1", 2, "mistake", key="k2")),
             reversals.command(Reversal("u_1", 2, "mistake", key="k2"), 9000),
             reversal_sets.command(Selection("5f0c22ab9d10"), reason="mistake"),
         ]
-    assert [command.endswith(" --profile prod") for command in commands] == [True] * 4
+    assert [command.endswith(" --profile prod") for command in commands] == [True] * 5
 
 
 @pytest.mark.parametrize(

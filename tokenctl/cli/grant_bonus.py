@@ -80,10 +80,9 @@ def _claim(run: Run, grant: Grant, *, must_type: bool, confirmed: bool, dry_run:
         run.output.confirm_number("amount", grant.amount)
     elif not confirmed:
         run.output.confirm(f"Grant {counted(grant.amount, 'token')} to {grant.user_id}?")
-    run.output.unfinished = (
-        f"whether it was granted is unknown; this tells, and grants at most once:\n{grants.command(keyed)}"
-    )
-    receipt = grants.post(ledger, keyed, ledger_name=name)
+    again = grants.command(keyed, limit=run.settings.limits.grant)
+    run.output.unfinished = f"whether it was granted is unknown; this tells, and grants at most once:\n{again}"
+    receipt = grants.post(ledger, keyed, ledger_name=name, again=again)
     run.output.unfinished = None
     return receipt
 

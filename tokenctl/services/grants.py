@@ -47,13 +47,13 @@ def preview(ledger: Ledger, grant: Grant, *, ledger_name: str, dry_run: bool) ->
     return replace(grant, key=receipt.idempotency_key), receipt
 
 
-def post(ledger: Ledger, grant: Grant, *, ledger_name: str) -> Receipt:
-    """Post a grant that has its key. Raises the refusal, or OutcomeUnknown with the command to run again."""
+def post(ledger: Ledger, grant: Grant, *, ledger_name: str, again: str) -> Receipt:
+    """Post a grant that has its key. Raises the refusal, or OutcomeUnknown with the command `again`."""
     try:
         receipt = ledger.grant(grant)
     except OutcomeUnknown as error:
         raise OutcomeUnknown(
-            error.detail, hint=f"run again, it cannot be granted twice:\n{command(grant)}", **error.context
+            error.detail, hint=f"run again, it cannot be granted twice:\n{again}", **error.context
         ) from error
     if not receipt.done:
         raise refusal(ledger, receipt, ledger_name=ledger_name, asked=_asked(grant))
@@ -80,8 +80,8 @@ def counted(
         raise
 
 
-def command(grant: Grant) -> str:
-    """The command line that does just this grant, with its key."""
+def command(grant: Grant, *, limit: int) -> str:
+    """The command line that does just this grant, with its key; an amount above `limit` tokens is confirmed."""
     words = [
         "grant-bonus",
         grant.user_id,
@@ -93,7 +93,8 @@ def command(grant: Grant) -> str:
     for flag, value in (("--note", grant.note), ("--ticket", grant.ticket), ("--campaign", grant.campaign)):
         words += [flag, value] if value else []
     words += [] if grant.campaign or not grant.key else ["--idempotency-key", grant.key]
-    return commandline.line(*words, *(["--new-user"] if grant.new_user else []), "--yes")
+    words += ["--new-user"] if grant.new_user else []
+    return commandline.line(*words, *(["--confirm-amount", str(grant.amount)] if grant.amount > limit else ["--yes"]))
 
 
 def _asked(grant: Grant) -> str:

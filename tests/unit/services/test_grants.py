@@ -19,16 +19,21 @@ def settings(tmp_path: object) -> Settings:
 
 def test_the_command_has_everything_and_the_key() -> None:
     grant = Grant("u1", 500, "goodwill", "it's $HOME; `x`", "T#1", None, "grant:1", new_user=True)
-    assert shlex.split(grants.command(grant)) == [
+    assert shlex.split(grants.command(grant, limit=500)) == [
         "tokenctl", "grant-bonus", "u1", "--amount", "500", "--reason", "goodwill", "--note", "it's $HOME; `x`",
         "--ticket", "T#1", "--idempotency-key", "grant:1", "--new-user", "--yes",
     ]  # fmt: skip
 
 
 def test_a_campaign_is_the_key_and_none_is_added() -> None:
-    words = shlex.split(grants.command(Grant("u1", 5, "x", campaign="spring", key="bonus:spring")))
+    words = shlex.split(grants.command(Grant("u1", 5, "x", campaign="spring", key="bonus:spring"), limit=5))
     assert "--idempotency-key" not in words
     assert words[-3:] == ["--campaign", "spring", "--yes"]
+
+
+def test_an_amount_above_the_limit_is_confirmed() -> None:
+    words = shlex.split(grants.command(Grant("u1", 501, "x", key="k1"), limit=500))
+    assert words[-4:] == ["--idempotency-key", "k1", "--confirm-amount", "501"]
 
 
 @pytest.mark.parametrize(
