@@ -1,31 +1,34 @@
 """The command lines that are printed for somebody to run, here or elsewhere on this machine.
 
-Each goes to the ledger of this run: it has the --profile and the --config that this run was given.
-What the environment says is there when they are run, and is not repeated.
+Each goes to the ledger of this run and is taken there: it names the profile and the configuration file that an
+option or a variable of this run chose, as a variable may be set for this run only, and gives a reason that the
+configuration lists. An address in a variable may hold a secret, and is never repeated.
 """
 
 from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 #: Of the one run of this process, as its operation is to log lines; its threads print commands, too.
 _chosen: list[str] = []
+#: The reasons that it may give, sorted; none for any.
+_reasons: list[str] = []
 
 
 @contextlib.contextmanager
-def choosing(*, profile: str | None, config: str | None) -> Iterator[None]:
-    """Have the lines of this block name the ledger as these flags did; None is "not given"."""
-    file = None if config is None else str(Path(config).absolute())
-    _chosen[:] = [
-        word for flag, value in (("--profile", profile), ("--config", file)) if value for word in (flag, value)
-    ]
+def choosing(*, profile: str | None, config: Path | None, reasons: Collection[str] | None = None) -> Iterator[None]:
+    """Have the lines of this block name the ledger so, None for "nobody chose it"; `reasons` None allows any."""
+    flags = (("--profile", profile), ("--config", None if config is None else str(config)))
+    _chosen[:] = [word for flag, value in flags if value for word in (flag, value)]
+    _reasons[:] = sorted(reasons or ())
     try:
         yield
     finally:
         _chosen.clear()
+        _reasons.clear()
 
 
 def line(*words: str) -> str:
@@ -33,11 +36,16 @@ def line(*words: str) -> str:
     return shlex.join(["tokenctl", *words, *_chosen])
 
 
+def reason(usual: str) -> str:
+    """The usual reason where the configuration allows it, else the first that it lists."""
+    return usual if not _reasons or usual in _reasons else _reasons[0]
+
+
 def undo(transaction: str) -> str:
     """The command that reverses USER:SEQ."""
-    return line("reverse", transaction, "--reason", "mistake")
+    return line("reverse", transaction, "--reason", reason("mistake"))
 
 
 def undo_batch(batch_id: str) -> str:
     """The command that reverses a batch, or gives back what the reversal of one took."""
-    return line("reverse", "--batch", batch_id, "--reason", "mistake")
+    return line("reverse", "--batch", batch_id, "--reason", reason("mistake"))

@@ -17,7 +17,7 @@ from typing import Literal
 
 from tokenctl import address, configfile
 from tokenctl.errors import ConfigError, UsageError
-from tokenctl.sources import LIBPQ_VARIABLES, Settled, Sources, config_paths, gather, home
+from tokenctl.sources import LIBPQ_VARIABLES, Settled, Sources, chosen_config, config_paths, gather, home
 
 DatabaseKind = Literal["url", "profile", "libpq", "embedded"]
 
@@ -124,6 +124,8 @@ class Settings:
     prices: Prices
     #: The configuration files that count, the strongest first.
     config_paths: tuple[Path, ...]
+    #: The one that --config or TOKENCTL_CONFIG names, and nothing else would find.
+    chosen_config: Path | None
     data_dir: Path
     state_dir: Path
     cache_dir: Path
@@ -203,6 +205,7 @@ def load(environ: Mapping[str, str], flags: Flags) -> Settings:
         prices=_prices(sources),
         rate_limits=_rate_limits(sources),
         config_paths=tuple(config_paths(sources.env, flags.config)),
+        chosen_config=None if (chosen := chosen_config(sources.env, flags.config)) is None else chosen.absolute(),
         data_dir=data_dir,
         state_dir=sources.directory("state_dir", ("STATE_DIRECTORY",), "XDG_STATE_HOME", ".local/state"),
         cache_dir=sources.directory("cache_dir", ("TOKENCTL_CACHE_DIR", "CACHE_DIRECTORY"), "XDG_CACHE_HOME", ".cache"),

@@ -22,15 +22,15 @@ LIBPQ_VARIABLES = ("PGSERVICE", "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE")
 VARIABLES: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         ("TOKENCTL_DATABASE_URL",),
-        "The database: a connection string of libpq. It beats the profile that is configured.",
+        "The database: a connection string of libpq. It beats the configured profile; no printed command repeats it.",
     ),
     (
         LIBPQ_VARIABLES,
         "Any of them names the database, as for psql; with none of all these the embedded PostgreSQL is used.",
     ),
     (("PGPASSFILE", "PGPASSWORD"), "Where passwords are, or one, as for psql; the rest of libpq's variables hold too."),
-    (("TOKENCTL_PROFILE",), "The profile of the configuration to use."),
-    (("TOKENCTL_CONFIG",), "The configuration file to read, and no other."),
+    (("TOKENCTL_PROFILE",), "The profile of the configuration to use. Printed commands name it."),
+    (("TOKENCTL_CONFIG",), "The configuration file to read, and no other. Printed commands name it."),
     (("TOKENCTL_FORMAT",), "The format to print in, where a command has it."),
     (("TOKENCTL_TIMEOUT",), "Seconds that a command may take; of batch-import, verify and the like, one step."),
     (("TOKENCTL_REQUEST_ID",), "The id of this run in the ledger, in logs and in errors."),
@@ -132,18 +132,23 @@ def gather(environ: Mapping[str, str], config: str | None) -> Sources:
             _demand_sense(name, value)
     values: dict[str, Any] = {}
     files: dict[str, str] = {}
-    required = bool(config or env.get("TOKENCTL_CONFIG"))
+    required = chosen_config(env, config) is not None
     for path in reversed(config_paths(env, config)):  # the first path wins, so it comes last
         for key, value in configfile.read(path, required=required).items():
             values[key], files[key] = value, str(path)
     return Sources(env, values, files, {})
 
 
+def chosen_config(env: Mapping[str, str], explicit: str | None) -> Path | None:
+    """The configuration file that a flag or a variable names, if one does."""
+    chosen = explicit or env.get("TOKENCTL_CONFIG")
+    return Path(chosen) if chosen else None
+
+
 def config_paths(env: Mapping[str, str], explicit: str | None) -> list[Path]:
     """The configuration files that count, the strongest first."""
-    chosen = explicit or env.get("TOKENCTL_CONFIG")
-    if chosen:
-        return [Path(chosen)]
+    if (chosen := chosen_config(env, explicit)) is not None:
+        return [chosen]
     system = (env.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
     roots = [xdg(env, "XDG_CONFIG_HOME", ".config"), *(Path(d) for d in system if d.startswith("/"))]
     return [root / "tokenctl" / "config.toml" for root in roots]

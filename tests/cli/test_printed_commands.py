@@ -13,30 +13,44 @@ from tests.cli.running import NOWHERE, Cli, Ran
 from tests.integration.test_generations import ID, capture, claim, opened
 from tests.pg import post
 from tokenctl.errors import OutcomeUnknown
+from tokenctl.models import Grant
 from tokenctl.storage.ledger import Ledger
 
 COMMAND = re.compile(r'tokenctl [a-z][^"\n\t]*')
+#: Neither "mistake" nor "lost" is one, which an undo gives where nothing is listed.
+REASONS = ["goodwill", "misuse", "outage", "wrong"]
 
 
 class Elsewhere:
-    """A ledger that is no default: without the flags, commands go where nobody answers."""
+    """A ledger that is no default: a command that does not name it goes where nobody answers.
 
-    def __init__(self, cli: Cli, home: Path, flag: str) -> None:
+    Each run is told of it by an option, or by a variable of this one run.
+    """
+
+    def __init__(self, cli: Cli, home: Path, by: str) -> None:
         self.cli = cli
         url = cli.db.conninfo("admin1")
-        if flag == "--profile":
-            _write(home / "config" / "tokenctl" / "config.toml", f'[profiles.other]\ndatabase = "{url}"\n')
-            self.flags: tuple[str, ...] = ("--profile", "other")
+        default, reasons = f'[profiles.default]\ndatabase = "{NOWHERE}"\n', f"reasons = {REASONS}\n"
+        if by == "--profile":
             cli.patch.setenv("TOKENCTL_DATABASE_URL", NOWHERE)
         else:
-            _write(home / "config" / "tokenctl" / "config.toml", f'[profiles.default]\ndatabase = "{NOWHERE}"\n')
-            _write(home / "other.toml", f'[profiles.default]\ndatabase = "{url}"\n')
-            self.flags = ("--config", "other.toml")
             cli.patch.delenv("TOKENCTL_DATABASE_URL")
-        self.told = flag + " " + ("other" if flag == "--profile" else str(home / "other.toml"))
+        if "PROFILE" in by.upper():
+            self.told, name = "--profile other", "other"
+            other = f'[profiles.other]\ndatabase = "{url}"\n'
+            _write(home / "config" / "tokenctl" / "config.toml", reasons + default + other)
+        else:
+            self.told, name = f"--config {home / 'other.toml'}", "other.toml"
+            _write(home / "config" / "tokenctl" / "config.toml", default)
+            _write(home / "other.toml", f'{reasons}[profiles.default]\ndatabase = "{url}"\n')
+        self.flags = (by, name) if by.startswith("-") else ()
+        self.variables = {} if by.startswith("-") else {by: name}
 
     def __call__(self, *argv: str) -> Ran:
-        return self.cli(*argv, *self.flags)
+        with self.cli.patch.context() as patch:
+            for variable, value in self.variables.items():
+                patch.setenv(variable, value)
+            return self.cli(*argv, *self.flags)
 
     def grant(self, *more: str) -> Ran:
         asked = ("--amount", "50", "--reason", "goodwill", "--ticket", "T1", "--new-user", "--yes")
@@ -56,7 +70,7 @@ def _write(file: Path, text: str) -> None:
     file.write_text(text)
 
 
-@pytest.fixture(params=["--profile", "--config"])
+@pytest.fixture(params=["--profile", "--config", "TOKENCTL_PROFILE", "TOKENCTL_CONFIG"])
 def elsewhere(cli: Cli, home: Path, request: pytest.FixtureRequest) -> Elsewhere:
     return Elsewhere(cli, home, request.param)
 
@@ -92,7 +106,7 @@ def _interrupted(at: Elsewhere) -> Ran:
 
 def _reversal(at: Elsewhere) -> Ran:
     at.grant()
-    return at("reverse", "u1:1", "--reason", "mistake", "--yes")
+    return at("reverse", "u1:1", "--reason", "wrong", "--yes")
 
 
 def _reversal_interrupted(at: Elsewhere) -> Ran:
@@ -101,12 +115,12 @@ def _reversal_interrupted(at: Elsewhere) -> Ran:
 
     at.grant()
     at.cli.patch.setattr(Ledger, "reverse", stopped)
-    return at("reverse", "u1:1", "--reason", "mistake", "--yes")
+    return at("reverse", "u1:1", "--reason", "wrong", "--yes")
 
 
 def _reversed_before(at: Elsewhere) -> Ran:
     _reversal(at)
-    return at("reverse", "u1:1", "--reason", "mistake", "--idempotency-key", "k9", "--yes")
+    return at("reverse", "u1:1", "--reason", "wrong", "--idempotency-key", "k9", "--yes")
 
 
 def _entry(at: Elsewhere) -> Ran:
@@ -181,6 +195,11 @@ def _no_generation(at: Elsewhere) -> Ran:
     return at("generate", "u1", "--resume", ID)
 
 
+def _lost_image(at: Elsewhere) -> Ran:
+    _paid_hold(at)
+    return at("generate", "u1", "--resume", ID)
+
+
 def _no_operator(at: Elsewhere) -> Ran:
     return at("reverse", "--operator", "nobody", "--since", "2026-01-01", "--reason", "misuse", "--yes")
 
@@ -188,7 +207,7 @@ def _no_operator(at: Elsewhere) -> Ran:
 PLACES: list[Callable[[Elsewhere], Ran]] = [
     _receipt, _json, _replay, _unknown, _interrupted, _reversal, _reversal_interrupted, _reversed_before, _entry,
     _no_entry, _import, _import_again, _batch, _batch_reversal, _batch_given_back, _batch_reversed, _file_reversed,
-    _no_batch, _history, _paid_hold, _no_hold, _no_generation, _no_operator,
+    _no_batch, _history, _paid_hold, _no_hold, _no_generation, _lost_image, _no_operator,
 ]  # fmt: skip
 
 
@@ -198,6 +217,7 @@ def test_the_command_names_the_ledger(elsewhere: Elsewhere, place: Callable[[Els
     commands = COMMAND.findall(got.text + got.err)
     assert commands, got
     assert [one for one in commands if elsewhere.told not in one] == []
+    assert set(re.findall(r"--reason (\S+)", " ".join(commands))) <= set(REASONS)
 
 
 def test_an_undo_that_is_pasted_elsewhere_undoes_that(elsewhere: Elsewhere, tmp_path: Path) -> None:
@@ -207,9 +227,36 @@ def test_an_undo_that_is_pasted_elsewhere_undoes_that(elsewhere: Elsewhere, tmp_
     assert elsewhere.cli.balance() == 0
 
 
-def test_what_the_environment_says_is_not_repeated(cli: Cli, home: Path) -> None:
-    _write(home / "other.toml", f'[profiles.other]\ndatabase = "{cli.db.conninfo("admin1")}"\n')
-    cli.patch.delenv("TOKENCTL_DATABASE_URL")
-    cli.patch.setenv("TOKENCTL_CONFIG", str(home / "other.toml"))
+def test_what_settles_a_grant_above_the_limit_runs_where_nobody_can_type(elsewhere: Elsewhere) -> None:
+    committed = Ledger.grant
+
+    def lost(ledger: Ledger, grant: Grant) -> None:
+        committed(ledger, grant)
+        raise OutcomeUnknown("nobody knows")
+
+    asked = ("--amount", "5001", "--reason", "goodwill", "--new-user", "--confirm-amount", "5001")
+    with elsewhere.cli.patch.context() as patch:
+        patch.setattr(Ledger, "grant", lost)
+        unknown = elsewhere("grant-bonus", "u1", *asked)
+    assert unknown.code == 75
+    (again,) = COMMAND.findall(unknown.err)
+    settled = elsewhere.cli(*shlex.split(again)[1:])
+    assert (settled.code, elsewhere.cli.balance()) == (0, 5001), settled
+
+
+def test_a_profile_that_an_address_beats_is_not_named(cli: Cli) -> None:
     cli.patch.setenv("TOKENCTL_PROFILE", "other")
     assert cli.grant("u1", 5, "--json").json["data"]["undo"] == "tokenctl reverse u1:1 --reason mistake"
+
+
+def test_what_the_usual_configuration_says_is_not_repeated(cli: Cli, home: Path) -> None:
+    cli.patch.delenv("TOKENCTL_DATABASE_URL")
+    url = cli.db.conninfo("admin1")
+    _write(home / "config" / "tokenctl" / "config.toml", f'profile = "other"\n[profiles.other]\ndatabase = "{url}"\n')
+    assert cli.grant("u1", 5, "--json").json["data"]["undo"] == "tokenctl reverse u1:1 --reason mistake"
+
+
+def test_the_example_of_a_configuration_is_not_asked_of_the_wrong_one(cli: Cli, home: Path) -> None:
+    _write(home / "wrong.toml", "limits = 1\n")
+    (command,) = COMMAND.findall(cli("config", "check", "--config", "wrong.toml").err)
+    assert cli(*shlex.split(command.removesuffix(" shows every key"))[1:]).code == 0

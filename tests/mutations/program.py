@@ -187,6 +187,27 @@ PROGRAM = (
         ("tests/cli/test_printed_commands.py::test_the_command_names_the_ledger",),
     ),
     Mutation(
+        "a printed command names a profile that a variable of its run chose",
+        "tokenctl/cli/run.py",
+        'by in ("flag", "env:TOKENCTL_PROFILE")',
+        'by == "flag"',
+        ("tests/cli/test_printed_commands.py::test_an_undo_that_is_pasted_elsewhere_undoes_that",),
+    ),
+    Mutation(
+        "a printed command gives a reason that is listed",
+        "tokenctl/commandline.py",
+        "if not _reasons or usual in _reasons else",
+        "if usual else",
+        ("tests/cli/test_printed_commands.py::test_the_command_names_the_ledger",),
+    ),
+    Mutation(
+        "the command that settles a grant confirms what is above the limit",
+        "tokenctl/services/grants.py",
+        "if grant.amount > limit else",
+        "if grant.amount < 0 else",
+        ("tests/cli/test_printed_commands.py::test_what_settles_a_grant_above_the_limit_runs_where_nobody_can_type",),
+    ),
+    Mutation(
         "a head that was asked for is printed with --quiet too",
         "tokenctl/output/printer.py",
         "not (self._asked_for or view.kept)",

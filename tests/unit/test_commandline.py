@@ -28,12 +28,11 @@ def test_without_flags_nothing_is_added() -> None:
     assert commandline.undo_batch("5f0c22ab9d10") == "tokenctl reverse --batch 5f0c22ab9d10 --reason mistake"
 
 
-def test_the_flags_of_the_run_are_added_and_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with commandline.choosing(profile="prod", config="my file.toml"):
+def test_what_chose_the_ledger_is_added_and_quoted() -> None:
+    with commandline.choosing(profile="prod", config=Path("/etc/my file.toml")):
         words = shlex.split(commandline.line("show", "u_1:2"))
-    assert words == ["tokenctl", "show", "u_1:2", "--profile", "prod", "--config", str(tmp_path / "my file.toml")]
-    with commandline.choosing(profile=None, config="/etc/x.toml"):
+    assert words == ["tokenctl", "show", "u_1:2", "--profile", "prod", "--config", "/etc/my file.toml"]
+    with commandline.choosing(profile=None, config=Path("/etc/x.toml")):
         assert commandline.line("batches") == "tokenctl batches --config /etc/x.toml"
     assert commandline.line("batches") == "tokenctl batches"
 
@@ -48,6 +47,23 @@ def test_what_ends_an_unknown_outcome_stays_in_its_ledger() -> None:
             reversal_sets.command(Selection("5f0c22ab9d10"), reason="mistake"),
         ]
     assert [command.endswith(" --profile prod") for command in commands] == [True] * 5
+
+
+@pytest.mark.parametrize(
+    ("listed", "given"),
+    [
+        (None, ["mistake", "lost"]),
+        ({"wrong", "lost", "mistake"}, ["mistake", "lost"]),
+        ({"wrong", "lost"}, ["lost", "lost"]),
+        ({"wrong", "goodwill"}, ["goodwill", "goodwill"]),
+    ],
+)
+def test_a_reason_is_one_that_the_run_would_take(listed: set[str] | None, given: list[str]) -> None:
+    with commandline.choosing(profile=None, config=None, reasons=listed):
+        assert [commandline.reason("mistake"), commandline.reason("lost")] == given
+        assert commandline.undo("u_1:2") == f"tokenctl reverse u_1:2 --reason {given[0]}"
+        assert commandline.undo_batch("5f0c22ab9d10") == f"tokenctl reverse --batch 5f0c22ab9d10 --reason {given[0]}"
+    assert commandline.reason("mistake") == "mistake"
 
 
 @pytest.mark.parametrize(

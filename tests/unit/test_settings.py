@@ -46,6 +46,17 @@ def test_the_url_comes_first_and_is_shown_as_env(tmp_path: Path) -> None:
     assert chosen.database.kind == "profile"
 
 
+def test_the_file_that_was_chosen_is_found_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    env = write(tmp_path, "")
+    assert load(env, Flags()).chosen_config is None
+    for name in ("a.toml", "b.toml"):
+        (tmp_path / name).write_text("")
+    env["TOKENCTL_CONFIG"] = "a.toml"
+    assert load(env, Flags()).chosen_config == tmp_path / "a.toml"
+    assert load(env, Flags(config="b.toml")).chosen_config == tmp_path / "b.toml"
+
+
 @pytest.mark.parametrize("variable", LIBPQ_VARIABLES)
 def test_libpq_s_variables_come_before_the_embedded_server(tmp_path: Path, variable: str) -> None:
     env = nothing(tmp_path) | {variable: "x"}

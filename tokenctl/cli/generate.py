@@ -180,7 +180,7 @@ def _finish(run: Run, result: Result, out: str, prompt: str | None) -> None:
         raise NoInput(
             f"generation {at.generation_id} is paid, {at.transaction}, and its image is not in {out}",
             hint="name the folder it was made for with --out; if it is lost: "
-            + commandline.line("reverse", str(at.transaction), "--reason", "lost"),
+            + commandline.line("reverse", str(at.transaction), "--reason", commandline.reason("lost")),
         )
     _sidecar(run, result, path, prompt)
     if not at.is_full_size:

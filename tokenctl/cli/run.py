@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -76,32 +77,36 @@ def run(
         ignore_breaker=common["ignore_breaker"],
         formats=formats or FORMATS,
     )
-    with commandline.choosing(profile=flags.profile, config=flags.config):
-        _run(state, name, body, flags, values, piped)
-
-
-def _run(
-    state: State, name: str, body: Callable[..., None], flags: Flags, values: dict[str, Any], piped: str | None
-) -> None:
     settings = load(state.environ, flags)
-    state.output = Output.of(settings, shown=flags.formats[0], piped=piped or flags.formats[1])
+    output = state.output = Output.of(settings, shown=flags.formats[0], piped=piped or flags.formats[1])
     runtime = Runtime(settings, operation.begin(name, settings))
     state.request_id = runtime.operation.request_id
-    subject = values.get("user")
+    with _commands_for(settings):
+        _run(Run(settings, runtime, output), body, values, fail=bool(state.environ.get("TOKENCTL_TEST_RAISE")))
+
+
+def _commands_for(settings: Settings) -> AbstractContextManager[None]:
+    """Have the commands that are printed name the ledger that was chosen for this run, and reasons that it takes."""
+    by = settings.origins["profile"]  # an address in a variable beats a profile in one
+    profile = settings.profile if by in ("flag", "env:TOKENCTL_PROFILE") else None
+    return commandline.choosing(profile=profile, config=settings.chosen_config, reasons=settings.reasons)
+
+
+def _run(run: Run, body: Callable[..., None], values: dict[str, Any], *, fail: bool) -> None:
+    settings, subject = run.settings, values.get("user")
     with operation.running(
-        runtime, settings, subject=subject if isinstance(subject, str) else None, warn=state.output.warn
+        run.runtime, settings, subject=subject if isinstance(subject, str) else None, warn=run.output.warn
     ):
-        if state.environ.get("TOKENCTL_TEST_RAISE"):  # how the tests see an unexpected failure
+        if fail:  # how the tests see an unexpected failure
             raise RuntimeError("raised for a test")
-        ran = Run(settings, runtime, state.output)
         try:
-            body(ran, **values)
-            ran.about |= values
+            body(run, **values)
+            run.about |= values
         finally:
             if settings.remember_ids:
                 from tokenctl.cli import recent
 
-                recent.remember(settings.state_dir, recent.named(ran.about))
+                recent.remember(settings.state_dir, recent.named(run.about))
 
 
 def _format(common: dict[str, Any]) -> str | None:
