@@ -39,7 +39,7 @@ class Proxy:
     befallen: int = 0
     #: Takes connections from now on, and never reads or says a word.
     deaf: bool = False
-    _open: list[socket.socket] = field(default_factory=list)
+    sockets: list[socket.socket] = field(default_factory=list)
 
     @property
     def port(self) -> int:
@@ -53,11 +53,11 @@ class Proxy:
                 return
             self.connections += 1
             if self.deaf:
-                self._open.append(client)
+                self.sockets.append(client)
                 continue
             server = socket.socket(socket.AF_UNIX)
             server.connect(str(self.target))
-            self._open += [client, server]
+            self.sockets += [client, server]
             link = _Link(self, client, server)
             threading.Thread(target=link.requests, daemon=True).start()
             threading.Thread(target=link.replies, daemon=True).start()
@@ -65,7 +65,7 @@ class Proxy:
     def close(self) -> None:
         self.listener.shutdown(socket.SHUT_RDWR)  # wakes the thread, or the port would stay in use
         self.listener.close()
-        for one in self._open:
+        for one in list(self.sockets):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)  # a thread that reads it would keep it open
             with contextlib.suppress(OSError):
@@ -78,6 +78,7 @@ class _Link:
     client: socket.socket
     server: socket.socket
     fault: str | None = None
+    _ended: list[str] = field(default_factory=list)
 
     def requests(self) -> None:
         with contextlib.suppress(OSError):
@@ -93,7 +94,7 @@ class _Link:
                 self.server.sendall(data)
                 if self.fault == AFTER_REQUEST:
                     break
-        self._cut()
+        self._end("requests")
 
     def replies(self) -> None:
         with contextlib.suppress(OSError):
@@ -106,7 +107,17 @@ class _Link:
                 self.client.sendall(data)
                 if self.fault == AFTER_REPLY:
                     break
+        self._end("replies")
+
+    def _end(self, direction: str) -> None:
+        """Cut, and when both directions have come to their end, let go of the sockets: a storm makes thousands."""
         self._cut()
+        self._ended.append(direction)
+        if len(self._ended) > 1:
+            for one in (self.client, self.server):
+                with contextlib.suppress(ValueError):  # both have seen the other's end
+                    self.proxy.sockets.remove(one)
+                one.close()
 
     def _cut(self) -> None:
         """Close towards the client at once; the server still reads what it got, and then the end."""
