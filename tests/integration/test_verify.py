@@ -197,7 +197,7 @@ def test_a_lost_connection_is_replaced_in_the_same_snapshot(db: LedgerDB) -> Non
             cut.append(db.rows(CUT.format("query LIKE '-- Every rule%'"))[0][0])
 
     report = look(db, heard=heard)
-    assert cut[0] >= 1
+    assert sum(cut) >= 1  # both workers may be heard of at once: then one of them cuts off both
     assert (report.total, report.entries) == (0, ENTRIES)
 
 

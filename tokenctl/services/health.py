@@ -219,7 +219,9 @@ def _check(ended: Ended[Check], settings: Settings, limit_s: float, *, over: boo
     name, error = ended.name, ended.error
     if ended.value is not None:
         return ended.value
-    if over and (error is None or isinstance(error, TimedOut)):
+    # A connection that was tried to the command's last moment tells no more than that nothing came until then.
+    silent = error is None or isinstance(error, TimedOut) or getattr(error, "fault", None) is Fault.CONNECT
+    if over and silent:
         return Check(name, "unknown", f"no answer before the command was out of time ({settings.timeout_s:g} s)")
     if error is None:
         return Check(name, "critical", f"no answer within {limit_s:g} s")
