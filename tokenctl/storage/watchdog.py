@@ -1,7 +1,7 @@
 """Ends a wait for a peer that hangs while its kernel still acknowledges.
 
-No setting of libpq notices that, so at the deadline a timer's thread shuts the socket
-down, and the driver sees a lost connection.
+No setting of libpq notices that, so at the deadline a thread shuts the socket down, and
+the driver sees a lost connection.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import os
 import socket
 import threading
+import time
 
 import psycopg
 
@@ -21,26 +22,28 @@ class Watchdog:
         """Begin to watch."""
         self._connection = connection
         self._seconds = seconds
-        self._timer: threading.Timer | None = None
+        self._until = 0.0
+        self._stopped = threading.Event()
         self.fired = False
-        self._begin()
+        if seconds is not None:
+            self.extend()
+            threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def extend(self) -> None:
-        """Begin anew: the peer has just shown that it lives."""
-        self.stop()
-        self._begin()
+        """Begin anew: the peer has just shown that it lives. Cheap: the thread looks when it wakes."""
+        if self._seconds is not None:
+            self._until = time.monotonic() + self._seconds
 
     def stop(self) -> None:
         """Watch no longer."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stopped.set()
 
-    def _begin(self) -> None:
-        if self._seconds is None:
-            return
-        self._timer = threading.Timer(max(self._seconds, 0), self._cut)
-        self._timer.daemon = True
-        self._timer.start()
+    def _watch(self) -> None:
+        while (left := self._until - time.monotonic()) > 0:
+            if self._stopped.wait(left):
+                return
+        if not self._stopped.is_set():
+            self._cut()
 
     def _cut(self) -> None:
         self.fired = True
