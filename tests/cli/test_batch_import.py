@@ -57,6 +57,15 @@ def test_every_column_reaches_its_row(cli: Cli) -> None:
     cli.db.check()
 
 
+def test_the_longest_row_goes_through(cli: Cli) -> None:
+    user, reason, key, note, ticket = "u" * 128, "referral", "k" * 128, "🎄" * 500, "t" * 64
+    file = write(f"{user},999999999999999,{reason},{key},{note},{ticket}", header=f"{HEADER},note,ticket")
+    got = cli("batch-import", file, "--yes", "--expect-total", "999999999999999")
+    assert got.code == 0
+    assert cli.db.rows(ROWS) == [(user, 1, 999999999999999, "bonus", reason, note, ticket, None, key)]
+    cli.db.check()
+
+
 def test_the_receipt_names_the_batch_and_its_undo(cli: Cli) -> None:
     write("u1,5,x,k1", "u1,5,x,k1", "u2,7,x,k2")
     got = cli("batch-import", "grants.csv", "--yes", "--json", "--request-id", "r7")

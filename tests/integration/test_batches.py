@@ -63,6 +63,14 @@ def test_a_clean_file_is_posted_in_its_order(each_db: LedgerDB, slices: int) -> 
     each_db.check()
 
 
+def test_no_staged_row_needs_a_table_beside_its_own(each_db: LedgerDB) -> None:
+    Client(each_db).stage(ROWS)
+    assert each_db.rows(
+        "SELECT count(*), count(nullif(reltoastrelid, 0)) FROM pg_class"
+        " WHERE relnamespace = 'tokenctl_staging'::regnamespace AND relispartition"
+    ) == [(4, 0)]
+
+
 def test_an_import_goes_on_where_the_accounts_are(ledger_db: LedgerDB) -> None:
     support = ledger_db.connect("support1")
     post(support, "u1", 500)
