@@ -68,6 +68,28 @@ BEGIN
 END
 $$;
 
+-- Sum up the staged rows of a partition for each user, and all of them: `too_large` when a balance would
+-- pass what it can hold.
+CREATE OR REPLACE FUNCTION tokenctl.import_sum(p_batch text, p_part integer,
+  OUT staged bigint, OUT tokens bigint, OUT users bigint, OUT new_users bigint, OUT largest_user text, OUT largest_tokens bigint, OUT too_large boolean)
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  EXECUTE format('DELETE FROM %s WHERE part = $1', tokenctl.staging_sums(p_batch)) USING p_part;
+  EXECUTE format($sql$
+    WITH u AS (
+      INSERT INTO %1$s (part, user_id, tokens, n, lines)
+      SELECT $1, user_id, tokenctl.sum_tokens(amount), count(*), bit_xor(hashtextextended(user_id, coalesce(reverses_seq, line)))
+      FROM %2$s GROUP BY 2 ORDER BY 2 RETURNING user_id, tokens, n)
+    SELECT coalesce(sum(u.n), 0), coalesce(sum(u.tokens), 0), count(*), count(*) FILTER (WHERE a.user_id IS NULL),
+      (array_agg(u.user_id ORDER BY abs(u.tokens) DESC, u.user_id))[1], max(abs(u.tokens)),
+      coalesce(bool_or(u.tokens > 9007199254740991 - coalesce(a.balance, 0)), false)
+    FROM u LEFT JOIN %3$s a USING (user_id) $sql$,
+    tokenctl.staging_sums(p_batch), tokenctl.staging_part(p_batch, p_part), format('tokenctl.%I', 'token_accounts_' || p_part))
+  INTO staged, tokens, users, new_users, largest_user, largest_tokens, too_large USING p_part;
+END
+$$;
+
 -- What is staged now for each slice of a partition.
 CREATE OR REPLACE FUNCTION tokenctl.import_slices(p_batch text, p_part integer)
   RETURNS TABLE (slice integer, staged bigint, tokens bigint, users bigint, lines bigint)
@@ -126,12 +148,10 @@ DECLARE
   batch      tokenctl.import_batches := tokenctl.import_own(p_batch);
   v_table    text := tokenctl.staging_part(p_batch, p_part);
   v_entries  text := format('tokenctl.%I', 'token_transactions_' || p_part);
-  v_accounts text := format('tokenctl.%I', 'token_accounts_' || p_part);
-  v_sums     text := tokenctl.staging_sums(p_batch);
   v_same     text := '(s.kind, s.amount, s.reason, s.ticket, s.campaign, s.reverses_seq) IS NOT DISTINCT FROM '
                      '(t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq)';
+  sums       record;
   v_repeated boolean;
-  v_large    boolean;
   v_reason   text;
   v_known    text;
   v_matches  bigint;
@@ -150,11 +170,11 @@ BEGIN
   IF v_reason IS NOT NULL THEN
     RAISE EXCEPTION 'a reason has not its form' USING ERRCODE = 'check_violation', CONSTRAINT = 'reason_form';
   END IF;
-  -- Cheap looks for what is rare; the queries that say more run only after them.
-  EXECUTE format('SELECT EXISTS (SELECT FROM %s GROUP BY user_id, idempotency_key HAVING count(*) > 1)', v_table) INTO v_repeated;
-  -- No balance gets too large that way unless the largest and all these grants together do.
-  EXECUTE format('SELECT $1 AND coalesce((SELECT max(balance) FROM %s), 0) + coalesce((SELECT sum(amount) FROM %s), 0) > 9007199254740991',
-    v_accounts, v_table) INTO v_large USING batch.kind = 'import';
+  sums := tokenctl.import_sum(p_batch, p_part);
+  -- Cheap looks for what is rare; the queries that say more run only after them. Two keys of one hash are a
+  -- needless look at more.
+  EXECUTE format('SELECT EXISTS (SELECT FROM %s GROUP BY hashtextextended(idempotency_key, hashtextextended(user_id, 0)) HAVING count(*) > 1)', v_table)
+  INTO v_repeated;
   v_known := format($sql$
     SELECT count(*) FILTER (WHERE %3$s AND t.batch_id IS DISTINCT FROM $1),
       coalesce(sum(s.amount) FILTER (WHERE %3$s AND t.batch_id IS DISTINCT FROM $1), 0),
@@ -167,7 +187,7 @@ BEGIN
   ELSE
     replayed := 0; replayed_tokens := 0; own := 0; own_tokens := 0; v_other := 0;
   END IF;
-  IF p_drop IS NULL AND (v_repeated OR v_large OR v_other > 0 OR p_known_only) THEN
+  IF p_drop IS NULL AND (v_repeated OR sums.too_large AND batch.kind = 'import' OR v_other > 0 OR p_known_only) THEN
     EXECUTE format($sql$
       DELETE FROM %1$s s USING (
         SELECT user_id, idempotency_key, min(line) AS first_line FROM %1$s GROUP BY 1, 2
@@ -177,18 +197,15 @@ BEGIN
     SELECT count(DISTINCT f.line) INTO findings FROM tokenctl.import_findings_v1(p_batch, p_part, p_known_only) f;
     IF duplicate > 0 THEN  -- what was taken out is not counted
       EXECUTE v_known INTO replayed, replayed_tokens, own, own_tokens, v_other USING p_batch;
+      sums := tokenctl.import_sum(p_batch, p_part);
     END IF;
   END IF;
-
-  EXECUTE format('DELETE FROM %s WHERE part = $1', v_sums) USING p_part;
-  EXECUTE format('INSERT INTO %s (part, user_id, tokens, n, lines)'
-    ' SELECT $1, user_id, tokenctl.sum_tokens(amount), count(*), bit_xor(hashtextextended(user_id, coalesce(reverses_seq, line))) FROM %s GROUP BY 2 ORDER BY 2',
-    v_sums, v_table) USING p_part;
-  EXECUTE format($sql$
-    SELECT coalesce(sum(u.n), 0), coalesce(sum(u.tokens), 0), count(*), count(*) FILTER (WHERE a.user_id IS NULL),
-      (array_agg(u.user_id ORDER BY abs(u.tokens) DESC, u.user_id))[1], max(abs(u.tokens))
-    FROM %s u LEFT JOIN %s a USING (user_id) WHERE u.part = $1 $sql$, v_sums, v_accounts)
-  INTO staged, tokens, users, new_users, largest_user, largest_tokens USING p_part;
+  staged := sums.staged;
+  tokens := sums.tokens;
+  users := sums.users;
+  new_users := sums.new_users;
+  largest_user := sums.largest_user;
+  largest_tokens := sums.largest_tokens;
   PERFORM tokenctl.import_cut(batch, p_part, staged);
   -- Past some ten slices an index beats reading the partition for each of them.
   IF batch.slices > 10 THEN
@@ -198,6 +215,6 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION tokenctl.import_slices(text, integer), tokenctl.import_cut(tokenctl.import_batches, integer, bigint), tokenctl.taken_back(integer), tokenctl.staging_part(text, integer),
+REVOKE ALL ON FUNCTION tokenctl.import_sum(text, integer), tokenctl.import_slices(text, integer), tokenctl.import_cut(tokenctl.import_batches, integer, bigint), tokenctl.taken_back(integer), tokenctl.staging_part(text, integer),
   tokenctl.import_findings_v1(text, integer, boolean), tokenctl.import_plan_v1(text, integer, boolean, bigint[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tokenctl.import_findings_v1(text, integer, boolean), tokenctl.import_plan_v1(text, integer, boolean, bigint[]) TO tokenctl_batch;

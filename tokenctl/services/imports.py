@@ -11,9 +11,10 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event, Thread
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,6 +25,7 @@ from tokenctl.grantfile.rejects import RejectFile
 from tokenctl.grantfile.source import Source, open_source
 from tokenctl.grantfile.tally import Tally
 from tokenctl.models import BadLine, Batch, Finding, ImportReport, Plan
+from tokenctl.services.bad_lines import as_bad_line
 from tokenctl.settings import Limits
 from tokenctl.storage.imports import BatchStore
 from tokenctl.telemetry import catalog
@@ -42,6 +44,9 @@ MAX_BYTES = 64 * 1024**3
 MAX_RATIO = 200
 #: Tokens of one file that can be counted: --expect-total takes no more, nor do the ledger's sums.
 MAX_TOTAL = 10**18 - 1
+
+#: A file that was imported before is told within this time.
+AT_ONCE_S = 0.01
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -91,13 +96,14 @@ class Import:
         """
         if not self.store.lock():
             raise self._held()
-        outcome = self.store.open_import(
-            file_name=self.source.name,
-            sha256=self.source.sha256,
-            size=self.source.size,
-            options=_changing(self.options),
-            rows=self.source.line_count,
-        )
+        with _loading():
+            outcome = self.store.open_import(
+                file_name=self.source.name,
+                sha256=self.source.sha256,
+                size=self.source.size,
+                options=_changing(self.options),
+                rows=self.source.line_count,
+            )
         if outcome == "not_allowed":
             raise NotAllowed("the database's role may not import", hint="it needs tokenctl_batch")
         if outcome == "done":
@@ -134,7 +140,7 @@ class Import:
         batch = self.store.finish(rows_read=self.tally.rows, rejected=self.rejected, duplicate=self.plan.duplicate)
         self._opened = False
         late = (
-            [_as_bad_line(finding) for finding in self.store.lane_findings()]
+            [as_bad_line(finding) for finding in self.store.lane_findings()]
             if batch.conflicting or batch.refused
             else []
         )
@@ -163,7 +169,6 @@ class Import:
             self.metrics.set(catalog.BATCH_LAST_DURATION, monotonic() - self._started, job=JOB)
 
     def _blocks(self, advance: Callable[[int], None]) -> Iterator[bytes]:
-        # Late: a file that was imported before is told by its digest alone.
         from tokenctl.grantfile.check import check
 
         for block in check(self.source, self.options.rows):
@@ -238,7 +243,7 @@ class Import:
         """Read the file again for the rows as they stand there."""
         from tokenctl.grantfile.check import rows_at
 
-        problems = {finding.line: _as_bad_line(finding) for finding in findings}
+        problems = {finding.line: as_bad_line(finding) for finding in findings}
         for row in rows_at(
             self.source, self.options.rows, {line: (bad.column, bad.why) for line, bad in problems.items()}
         ):
@@ -340,6 +345,24 @@ class Import:
         )
 
 
+@contextmanager
+def _loading() -> Iterator[None]:
+    """Load what checks a file while the database makes room for it; a file that it has is told at once, without."""
+    answered = Event()
+
+    def load() -> None:
+        if not answered.wait(AT_ONCE_S):
+            import tokenctl.grantfile.check  # noqa: F401
+
+    loader = Thread(target=load)
+    loader.start()
+    try:
+        yield
+    finally:
+        answered.set()
+        loader.join()
+
+
 def open_file(path: str) -> Source:
     """Open a grant file, or standard input for "-"; a context manager. Raises NoInput or BadData."""
     return open_source(
@@ -360,36 +383,3 @@ def batch_id(source: Source, options: ImportOptions) -> str:
 def _changing(options: ImportOptions) -> dict[str, Any]:
     chosen = {"campaign": options.rows.campaign, "reason": options.rows.default_reason}
     return {name: value for name, value in chosen.items() if value is not None}
-
-
-def _as_bad_line(finding: Finding) -> BadLine:
-    match finding.problem:
-        case "unknown_user":
-            return BadLine(finding.line, "user_id", f"no user '{finding.user_id}' in the ledger")
-        case "repeated":
-            why = f"stands twice in the file with other content (first in line {finding.other})"
-            if finding.other == str(finding.line):
-                why = "stands again below with other content"
-            return BadLine(finding.line, "idempotency_key", why)
-        case "reversed":
-            return BadLine(
-                finding.line,
-                "idempotency_key",
-                f"was granted before ({_entry(finding)}) and then reversed; to grant it after all, give it a new key",
-            )
-        case "refused":
-            return BadLine(
-                finding.line,
-                "amount",
-                f"the balance of {finding.user_id} would pass 9,007,199,254,740,991 tokens",
-            )
-        case _:
-            return BadLine(finding.line, "idempotency_key", f"was used with other content ({_entry(finding)})")
-
-
-def _entry(finding: Finding) -> str:
-    return (
-        f"{finding.user_id}:{finding.other}"
-        if finding.other and ":" not in finding.other
-        else finding.other or finding.user_id
-    )
