@@ -168,10 +168,10 @@ BEGIN
   END IF;
   -- Keys of the ledger's own are refused as in tokenctl.demand_free_key: `;` follows `:`, so between
   -- the two lies what begins so. Comparisons, because they are three times as quick here as
-  -- starts_with and a list, and the server is what a COPY waits for.
+  -- starts_with and a list, and nested, because the first one settles most keys: the server is what a COPY waits for.
   PERFORM tokenctl.staging_create(p_batch, $check$amount > 0 AND (kind = 'bonus' OR kind = 'purchase')
-    AND (idempotency_key < 'generation:' OR idempotency_key >= 'generation;')
-    AND (idempotency_key < 'reverse:' OR idempotency_key >= 'reverse;')$check$, p_options ->> 'campaign');
+    AND (idempotency_key < 'generation:' OR idempotency_key >= 'generation;'
+      AND (idempotency_key < 'reverse:' OR idempotency_key >= 'reverse;'))$check$, p_options ->> 'campaign');
   EXECUTE format('GRANT INSERT (line, user_id, amount, kind, reason, note, ticket, idempotency_key) ON %s TO %I',
     tokenctl.staging_table(p_batch), session_user);
   RETURN CASE v_state WHEN 'applying' THEN 'resume' ELSE 'open' END;

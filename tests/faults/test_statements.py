@@ -75,9 +75,8 @@ def locked_in_order(db: LedgerDB, users: list[str]) -> list[str]:
     tried = db.connect()
     tried.execute("BEGIN")
     tried.execute(
-        "INSERT INTO tokenctl.token_accounts_0 AS a (user_id, balance, last_seq)"
-        " SELECT user_id, 1, 1 FROM unnest(%s::text[]) u (user_id) GROUP BY user_id"
-        " ON CONFLICT (user_id) DO UPDATE SET balance = a.balance",
+        "UPDATE tokenctl.token_accounts_0 a SET balance = a.balance"
+        " FROM (SELECT user_id FROM unnest(%s::text[]) u (user_id) ORDER BY user_id) u WHERE a.user_id = u.user_id",
         (users,),
     )
     ordered = "SELECT user_id FROM tokenctl.token_accounts_0 WHERE user_id = ANY (%s) ORDER BY ctid"
