@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,26 @@ def test_sigterm_at_the_question_ends_without_a_change(cli: Cli, number: signal.
     assert got.code in (-signal.SIGTERM, 143)
     assert "Traceback" not in got.text
     assert cli.balance() == 1000
+
+
+# The signal ends in another thread, so it breaks off nothing that this one waits for: as one does that
+# comes in the moment before the wait.
+BESIDE = """
+import signal, sys, threading
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+from tokenctl.__main__ import run
+run()
+"""
+
+
+def test_a_signal_just_before_the_wait_for_an_answer_is_not_lost(cli: Cli) -> None:
+    cli.grant("u1", 1000)
+    with terminal(*GRANT, program=(sys.executable, "-c", BESIDE)) as asked:
+        asked.wait_for(QUESTION)
+        asked.process.send_signal(signal.SIGTERM)
+        got = asked.end()
+    assert (got.code, cli.balance()) in [(143, 1000), (-signal.SIGTERM, 1000)]
 
 
 @pytest.mark.parametrize(("typed", "code"), [("50,000", 0), ("5000", 2), ("\x1b[31m", 2)])

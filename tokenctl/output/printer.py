@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -233,7 +234,7 @@ class Output:
             raise ConfirmationMissing("nobody can answer a question here", hint="add --yes")
         sys.stderr.write(text.plain(text.clean(prompt), sys.stderr.encoding or "ascii"))
         sys.stderr.flush()
-        answer = sys.stdin.readline()
+        answer = _typed()
         if not answer:
             self._talk("")
             raise Declined("no answer; nothing was changed")
@@ -318,6 +319,13 @@ class Output:
             _silence(2)
         except (ValueError, AttributeError):  # closed before we came
             return
+
+
+def _typed() -> str:
+    """Wait for a line. A signal that comes just before the wait does not end it, and is noticed after a second."""
+    while not select.select([sys.stdin], [], [], 1.0)[0]:
+        pass
+    return sys.stdin.readline()
 
 
 def _is_terminal(stream: TextIO | Any) -> bool:
