@@ -901,7 +901,7 @@ BEGIN
   -- Keys of the ledger's own are refused as in tokenctl.demand_free_key: `;` follows `:`, so between
   -- the two lies what begins so. Comparisons, because they are three times as quick here as
   -- starts_with and a list, and nested, because the first one settles most keys: the server is what a COPY waits for.
-  PERFORM tokenctl.staging_create(p_batch, $check$amount > 0 AND (kind = 'bonus' OR kind = 'purchase')
+  PERFORM tokenctl.staging_create(p_batch, $check$amount > 0 AND line >> 40 = 0 AND (kind = 'bonus' OR kind = 'purchase')
     AND (idempotency_key < 'generation:' OR idempotency_key >= 'generation;'
       AND (idempotency_key < 'reverse:' OR idempotency_key >= 'reverse;'))$check$, p_options ->> 'campaign');
   EXECUTE format('GRANT INSERT (line, user_id, amount, kind, reason, note, ticket, idempotency_key) ON %s TO %I',
@@ -1344,7 +1344,7 @@ BEGIN
   GET DIAGNOSTICS v_count = ROW_COUNT;
   IF NOT p_reversal AND v_count < p_users THEN
     EXECUTE format('INSERT INTO %1$s (user_id, balance, last_seq) SELECT * FROM (%2$s) u'
-      ' WHERE NOT EXISTS (SELECT FROM %1$s a WHERE a.user_id = u.user_id)', v_accounts, p_sums);
+      ' WHERE NOT EXISTS (SELECT FROM %1$s a WHERE a.user_id = u.user_id) ON CONFLICT DO NOTHING', v_accounts, p_sums);
     GET DIAGNOSTICS v_new = ROW_COUNT;
   END IF;
   IF v_count + v_new <> p_users THEN

@@ -14,11 +14,13 @@ $$;
 -- p_users users, whose tokens and number of rows p_sums selects (user_id, tokens, n), and
 -- for all of whom p_mine holds: the rest of the partition's accounts is not looked at. All
 -- set-based: every account that there is (this takes the locks; of a reversal, p_reversal, those
--- that have its tokens available), then those that a grant makes, then the entries. Who makes such an
--- account meanwhile lets a constraint speak. Answers the number of entries.
+-- that have its tokens available), then those that a grant makes, then the entries. When somebody else makes
+-- such an account meanwhile, one is missing, or the server tells a serialization failure where
+-- the isolation level has one. Answers the number of entries.
 --
 -- The entries are numbered and summed up in one run over all users, from which each takes off what
 -- comes before his own: to order whole numbers is quicker than names, and one run than one for each.
+-- A line is below 2^40, so that no row leaves its user's place.
 CREATE OR REPLACE FUNCTION tokenctl.post_set(p_part integer, p_source text, p_sums text, p_mine text, p_users bigint, p_reversal boolean, p_batch text, p_request_id text, p_claimed_by text)
   RETURNS bigint
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -41,7 +43,7 @@ BEGIN
   GET DIAGNOSTICS v_count = ROW_COUNT;
   IF NOT p_reversal AND v_count < p_users THEN
     EXECUTE format('INSERT INTO %1$s (user_id, balance, last_seq) SELECT * FROM (%2$s) u'
-      ' WHERE NOT EXISTS (SELECT FROM %1$s a WHERE a.user_id = u.user_id)', v_accounts, p_sums);
+      ' WHERE NOT EXISTS (SELECT FROM %1$s a WHERE a.user_id = u.user_id) ON CONFLICT DO NOTHING', v_accounts, p_sums);
     GET DIAGNOSTICS v_new = ROW_COUNT;
   END IF;
   IF v_count + v_new <> p_users THEN

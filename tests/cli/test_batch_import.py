@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,13 @@ def test_the_same_content_is_the_same_batch_whatever_it_is_called(cli: Cli) -> N
         assert again.json["data"]["rows"]["applied"] == 1
         assert f"already imported as batch {first['batch_id']}" in again.err
     assert cli.balance() == 5
+
+
+def test_a_file_that_was_imported_is_told_without_loading_what_checks_it(cli: Cli) -> None:
+    assert cli("batch-import", write("u1,5,x,k1"), "--yes").code == 0
+    cli.patch.delitem(sys.modules, "tokenctl.grantfile.check")
+    assert cli("batch-import", "grants.csv", "--yes").code == 0
+    assert "tokenctl.grantfile.check" not in sys.modules
 
 
 def test_an_option_that_changes_rows_makes_another_batch(cli: Cli) -> None:

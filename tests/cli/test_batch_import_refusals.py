@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -339,3 +340,12 @@ def test_the_first_of_two_rows_of_one_key_is_not_sent_to_itself(cli: Cli) -> Non
     assert got.code == 65
     assert "grants.csv:2: idempotency_key: stands again below with other content\n" in got.err
     assert "grants.csv:3: idempotency_key: stands twice in the file with other content (first in line 2)\n" in got.err
+
+
+def test_what_cannot_be_loaded_is_told_once_and_without_a_traceback(cli: Cli) -> None:
+    write("u1,5,x,k1")
+    cli.patch.setitem(sys.modules, "tokenctl.grantfile.check", None)
+    got = cli("batch-import", "grants.csv", "--yes")
+    assert (got.code, got.err.count("\n") <= 3, "Traceback" in got.err) == (70, True, False), got
+    assert "unexpected ModuleNotFoundError" in got.err
+    assert untouched(cli)

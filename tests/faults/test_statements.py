@@ -117,6 +117,28 @@ def test_a_serialization_failure_is_tried_again_with_the_same_key(each_db: Ledge
     each_db.check()
 
 
+@pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
+def test_a_user_who_comes_into_being_while_a_slice_is_posted_stops_no_import(cli: Cli, level: str) -> None:
+    cli.db.rows(f"ALTER DATABASE {cli.db.name} SET default_transaction_isolation = '{level}'")
+    write_file("grants.csv", 50)
+    holder = cli.db.connect("support1")
+    holder.execute("BEGIN")
+    post(holder, "u7", 7, key="other")
+    cli.login("batch1")
+
+    def let_go() -> None:
+        until(lambda: waiting(cli.db, "batch1"), "the slice waits for that user")
+        holder.execute("COMMIT")
+
+    with ThreadPoolExecutor(1) as pool:
+        letting_go = pool.submit(let_go)
+        got = cli("batch-import", "grants.csv", "--yes")
+        letting_go.result()
+    assert got.code == 0, got
+    assert cli.db.rows("SELECT count(*), sum(balance) FROM tokenctl.token_accounts") == [(50, 57)]
+    cli.db.check()
+
+
 # --- disks ---------------------------------------------------------------------
 
 

@@ -1,10 +1,11 @@
-"""The lock of a batch: free when its store is closed, whatever became of the connection that held it."""
+"""A store of a batch: its lock is free when it is closed, whatever became of its connection; its deadline holds."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ import pytest
 
 from tests.pg import LedgerDB
 from tests.waiting import until
+from tokenctl.errors import TimedOut
 from tokenctl.resilience.deadline import Deadline
 from tokenctl.storage import imports
 from tokenctl.storage.database import Database
@@ -76,3 +78,27 @@ def test_a_server_that_says_nothing_is_not_waited_for(
             store.close()
         finally:
             os.kill(pid, signal.SIGCONT)
+
+
+def test_rows_that_go_through_do_not_put_off_a_deadline_for_everything(ledger_db: LedgerDB) -> None:
+    now = [0.0]
+    deadline = Deadline(0.5, clock=lambda: now[0])
+    database = Database(ledger_db.conninfo("batch1"), application_name="test", deadline=deadline)
+    store = BatchStore(database, "aaaaaaaaaaaa", request_id="r", claimed_by="me")
+    assert store.lock()
+    assert store.open_import(file_name="f.csv", sha256="0" * 64, size=1, options={}, rows=1) == "open"
+
+    def blocks() -> Iterator[bytes]:
+        """As many as go through in five seconds, of which all but the first come too late."""
+        now[0] = 1.0
+        begun = time.monotonic()
+        while time.monotonic() < begun + 5:
+            yield b"1\tu1\t5\tbonus\tx\t\\N\t\\N\tk\n" * 1000
+        went_through.append(True)
+
+    went_through: list[bool] = []
+    with pytest.raises(TimedOut):
+        store.copy(blocks())
+    assert went_through == []
+    store.close()
+    database.close()

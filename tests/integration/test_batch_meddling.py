@@ -97,6 +97,8 @@ FORGED = {
     "nothing": ("amount", "0"),
     "a campaign": ("campaign", "'spring'"),
     "a reversal": ("reverses_seq", "1"),
+    "a line before the first": ("line", "-1"),
+    "a line that no file has": ("line", "1099511627776"),
 }
 
 

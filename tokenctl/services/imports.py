@@ -11,10 +11,10 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -44,9 +44,6 @@ MAX_BYTES = 64 * 1024**3
 MAX_RATIO = 200
 #: Tokens of one file that can be counted: --expect-total takes no more, nor do the ledger's sums.
 MAX_TOTAL = 10**18 - 1
-
-#: A file that was imported before is told within this time.
-AT_ONCE_S = 0.01
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -96,7 +93,8 @@ class Import:
         """
         if not self.store.lock():
             raise self._held()
-        with _loading():
+        known = self.store.batch()
+        with nullcontext() if known is not None and known.state == "done" else _loading():
             outcome = self.store.open_import(
                 file_name=self.source.name,
                 sha256=self.source.sha256,
@@ -347,11 +345,10 @@ class Import:
 
 @contextmanager
 def _loading() -> Iterator[None]:
-    """Load what checks a file while the database makes room for it; a file that it has is told at once, without."""
-    answered = Event()
+    """Load what checks a file while the database makes room for it; a file that it has needs neither."""
 
     def load() -> None:
-        if not answered.wait(AT_ONCE_S):
+        with suppress(Exception):  # who needs it meets that again, and tells it
             import tokenctl.grantfile.check  # noqa: F401
 
     loader = Thread(target=load)
@@ -359,7 +356,6 @@ def _loading() -> Iterator[None]:
     try:
         yield
     finally:
-        answered.set()
         loader.join()
 
 

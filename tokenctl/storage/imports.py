@@ -238,7 +238,7 @@ class BatchStore:
         ):
             for block in blocks:
                 copy.write(block)
-                dog.extend()  # a step is a block here: the file may be of any size
+                dog.extend(self._database.deadline.left())  # a step is 8 MB at most, a file of any size
         self._ask("SELECT tokenctl.import_seal_v1(%(batch)s)", {"batch": self._batch})
 
     def plan(self, *, known_only: bool, drop: Mapping[int, Sequence[Finding]] | None = None) -> Plan:

@@ -21,18 +21,17 @@ class Watchdog:
     def __init__(self, connection: psycopg.Connection[tuple[object, ...]], seconds: float | None) -> None:
         """Begin to watch."""
         self._connection = connection
-        self._seconds = seconds
         self._until = 0.0
         self._stopped = threading.Event()
         self.fired = False
         if seconds is not None:
-            self.extend()
+            self.extend(seconds)
             threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
-    def extend(self) -> None:
-        """Begin anew: the peer has just shown that it lives. Cheap: the thread looks when it wakes."""
-        if self._seconds is not None:
-            self._until = time.monotonic() + self._seconds
+    def extend(self, seconds: float | None) -> None:
+        """Cut `seconds` from now: the peer has just shown that it lives. Cheap: the thread looks when it wakes."""
+        if seconds is not None:
+            self._until = time.monotonic() + seconds
 
     def stop(self) -> None:
         """Watch no longer."""

@@ -66,7 +66,7 @@ def test_it_cuts_when_the_time_is_over_and_not_before(clock: Clock, pair: tuple[
 def test_a_sign_of_life_puts_it_off(clock: Clock, pair: tuple[socket.socket, socket.socket]) -> None:
     dog = watch(pair[0], 0.01)
     clock.now = 0.009
-    dog.extend()
+    dog.extend(0.01)
     clock.now = 0.018
     clock.seen()
     assert not dog.fired
@@ -87,6 +87,6 @@ def test_who_is_stopped_never_cuts(clock: Clock, pair: tuple[socket.socket, sock
 
 def test_none_watches_nothing(clock: Clock, pair: tuple[socket.socket, socket.socket]) -> None:
     dog = watch(pair[0], None)
-    dog.extend()
+    dog.extend(None)
     until(lambda: not watching(), "the end of those before")
     assert (dog.fired, clock.looks) == (False, 0)
