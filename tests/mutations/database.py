@@ -96,6 +96,20 @@ DATABASE = (
         (_CONSTRAINTS,),
     ),
     Mutation(
+        "a user who comes into being meanwhile stops no import",
+        _APPLY,
+        " ON CONFLICT DO NOTHING', v_accounts, p_sums);",
+        "', v_accounts, p_sums);",
+        ("tests/faults/test_statements.py::test_a_user_who_comes_into_being_while_a_slice_is_posted_stops_no_import",),
+    ),
+    Mutation(
+        "no staged line leaves its user's place in the running sum",
+        _STAGING,
+        " AND line >> 40 = 0",
+        "",
+        ("tests/integration/test_batch_meddling.py::test_no_client_stages_what_no_file_can_say",),
+    ),
+    Mutation(
         "no balance is negative or too large for JSON",
         _TABLES,
         "CONSTRAINT balance_range CHECK (balance BETWEEN 0 AND 9007199254740991)",

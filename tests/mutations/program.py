@@ -24,6 +24,20 @@ PROGRAM = (
         ("tests/integration/test_failures.py::test_the_watchdog_ends_what_no_server_setting_ends",),
     ),
     Mutation(
+        "rows that go through put off no deadline for everything",
+        "tokenctl/storage/imports.py",
+        "dog.extend(self._database.deadline.left())",
+        "dog.extend(self._database.deadline.seconds)",
+        ("tests/integration/test_batch_locks.py::test_rows_that_go_through_do_not_put_off_a_deadline_for_everything",),
+    ),
+    Mutation(
+        "a signal just before the wait for an answer is not lost",
+        "tokenctl/output/printer.py",
+        "    while not select.select([sys.stdin], [], [], 1.0)[0]:\n        pass\n",
+        "",
+        ("tests/cli/test_prompts.py::test_a_signal_just_before_the_wait_for_an_answer_is_not_lost",),
+    ),
+    Mutation(
         "a write whose answer was lost is unknown",
         "tokenctl/storage/database.py",
         "                if failure.fault is Fault.LOST:",
