@@ -147,13 +147,19 @@ def _file(case: str) -> str:
     return f"{case}.csv"
 
 
+def _opened(stage: Stage, case: str) -> None:
+    """A user with 100 tokens."""
+    with psycopg.connect(stage.cli.db.conninfo("support1"), autocommit=True) as connection:
+        post(connection, f"{case}u", 100, key="opening")
+
+
 def _grant(stage: Stage, case: str) -> list[str]:
-    post(stage.cli.db.connect("support1"), f"{case}u", 100, key="opening")
+    _opened(stage, case)
     return ["grant-bonus", f"{case}u", "--amount", "5", "--reason", "goodwill", "--idempotency-key", "k", "--yes"]
 
 
 def _reverse(stage: Stage, case: str) -> list[str]:
-    post(stage.cli.db.connect("support1"), f"{case}u", 100, key="opening")
+    _opened(stage, case)
     return ["reverse", f"{case}u:1", "--reason", "mistake", "--idempotency-key", "undo", "--yes"]
 
 

@@ -226,7 +226,8 @@ def test_any_words_end_in_a_sentence_and_in_what_they_say(cli: Cli, name: str) -
             assert argv[1] == said["user_id"], argv
             assert argv[3] == row[0], argv
             assert argv[5] == row[1], argv
-            assert argv[7] in row[2:], argv
+            # The note is no part of what makes two grants the same, so a replay has that of the first.
+            assert argv[7] in row[2:] or (argv[6], got.json["meta"]["replayed"]) == ("--note", True), argv
         elif got.code:
             problem = json.loads(got.err.splitlines()[-1])
             assert problem["exit_code"] == got.code, (argv, got)

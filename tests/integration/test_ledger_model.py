@@ -250,12 +250,18 @@ def explore(db: LedgerDB, number: int, examples: int, steps: int = 15) -> None:
             report_multiple_bugs=False, suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip
+    for connection in (Machine.owner, *Machine.sessions):
+        connection.close()
     db.check()
     assert look(db, deep=True).counts == {}
 
 
 def test_any_sequence_ends_as_in_the_model(ledger_db: LedgerDB) -> None:
-    explore(ledger_db, chosen_seed(), scaled(10))
+    # Ten examples at a time: Hypothesis compares those of one search, and what two sessions do at once may
+    # end in either order.
+    first = chosen_seed()
+    for number in range(first, first + scaled(1)):
+        explore(ledger_db, number, 10)
 
 
 @pytest.mark.parametrize("number", FOUND)
