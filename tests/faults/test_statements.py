@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,15 @@ def waiting(db: LedgerDB, login: str) -> bool:
     )
 
 
+@contextmanager
+def meanwhile(work: Callable[[], None]) -> Iterator[None]:
+    """Somebody else does `work` beside what stands here, which ends when both have."""
+    with ThreadPoolExecutor(1) as pool:
+        doing = pool.submit(work)
+        yield
+        doing.result()
+
+
 def test_a_deadlock_with_a_stranger_is_tried_again_and_counts_once(cli: Cli) -> None:
     """A session of somebody else's takes two accounts the other way round; ours is the one that is ended."""
     support = cli.db.connect("support1")
@@ -59,10 +69,8 @@ def test_a_deadlock_with_a_stranger_is_tried_again_and_counts_once(cli: Cli) -> 
         holder.execute("COMMIT")
 
     cli.login("batch1")
-    with ThreadPoolExecutor(1) as pool:
-        meddling = pool.submit(meddle)
+    with meanwhile(meddle):
         got = cli("batch-import", "grants.csv", "--yes")
-        meddling.result()
     assert got.code == 0, got
     counted = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database() AND deadlocks > 0"
     assert until(lambda: cli.db.rows(counted), "the server counted it") == [(1,)]
@@ -107,10 +115,8 @@ def test_a_serialization_failure_is_tried_again_with_the_same_key(each_db: Ledge
         until(lambda: waiting(each_db, "support2"), "the grant waits")
         holder.execute("COMMIT")
 
-    with ThreadPoolExecutor(1) as pool:
-        letting_go = pool.submit(let_go)
+    with meanwhile(let_go):
         receipt = Ledger(database, request_id="r", claimed_by="me").grant(Grant("u1", 5, "test", key="k1"))
-        letting_go.result()
     database.close()
     assert (receipt.outcome, receipt.balance_before, receipt.balance_after) == ("applied", 107, 112)
     assert [event.fault for event in seen if isinstance(event, Retried)] == ["conflict"]
@@ -130,10 +136,8 @@ def test_a_user_who_comes_into_being_while_a_slice_is_posted_stops_no_import(cli
         until(lambda: waiting(cli.db, "batch1"), "the slice waits for that user")
         holder.execute("COMMIT")
 
-    with ThreadPoolExecutor(1) as pool:
-        letting_go = pool.submit(let_go)
+    with meanwhile(let_go):
         got = cli("batch-import", "grants.csv", "--yes")
-        letting_go.result()
     assert got.code == 0, got
     assert cli.db.rows("SELECT count(*), sum(balance) FROM tokenctl.token_accounts") == [(50, 57)]
     cli.db.check()

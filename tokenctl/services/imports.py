@@ -105,7 +105,7 @@ class Import:
         if outcome == "not_allowed":
             raise NotAllowed("the database's role may not import", hint="it needs tokenctl_batch")
         if outcome == "done":
-            return self._already()
+            return self._already(known)
         if outcome == "reversed":
             raise self._reversed()
         self._opened = True
@@ -261,9 +261,8 @@ class Import:
             rows=[{"line": b.line, "column": b.column, "why": b.why} for b in self.bad[:SHOWN]],
         )
 
-    def _already(self) -> ImportReport:
-        batch = self.store.batch()
-        assert batch is not None  # noqa: S101 — open_import just said that it is done
+    def _already(self, batch: Batch | None) -> ImportReport:
+        assert batch is not None  # noqa: S101 — open_import just said that it is done, and the lock is ours
         return self._report("already", batch)
 
     def _reversed(self) -> ReplayOfReversed:
