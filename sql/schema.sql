@@ -122,6 +122,25 @@ $$;
 ALTER FUNCTION tokenctl.audit(p_claimed_by text, p_request_id text, p_action text, p_outcome text, p_subject text, p_arguments jsonb) OWNER TO tokenctl_owner;
 
 --
+-- Name: batch_begin(text, jsonb); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.batch_begin(p_batch text, p_options jsonb) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  UPDATE tokenctl.import_batches b
+  SET state = 'applying', options = b.options || p_options, opened_as = NULL, operator = coalesce(b.opened_as ->> 'operator', b.operator),
+    claimed_by = coalesce(b.opened_as ->> 'claimed_by', b.claimed_by), request_id = coalesce(b.opened_as ->> 'request_id', b.request_id)
+  WHERE b.batch_id = p_batch;
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.batch_begin(p_batch text, p_options jsonb) OWNER TO tokenctl_owner;
+
+--
 -- Name: batch_is_reversed(text); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -651,8 +670,7 @@ CREATE FUNCTION tokenctl.import_begin_v1(p_batch text, p_asked jsonb) RETURNS vo
     AS $$
 BEGIN
   PERFORM tokenctl.import_own(p_batch);
-  UPDATE tokenctl.import_batches b SET state = 'applying', options = b.options || jsonb_build_object('asked', p_asked)
-  WHERE b.batch_id = p_batch;
+  PERFORM tokenctl.batch_begin(p_batch, jsonb_build_object('asked', p_asked));
   PERFORM tokenctl.import_reopen(p_batch, false);
 END
 $$;
@@ -692,10 +710,12 @@ CREATE TABLE tokenctl.import_batches (
     reverses_operator text COLLATE pg_catalog."C",
     reverses_since timestamp with time zone,
     reverses_until timestamp with time zone,
+    opened_as jsonb,
     CONSTRAINT batch_done_counted CHECK (((state = 'done'::text) = ((finished_at IS NOT NULL) AND (applied IS NOT NULL)))),
     CONSTRAINT batch_file_paired CHECK (((kind = 'import'::text) = (file_sha256 IS NOT NULL))),
     CONSTRAINT batch_id_form CHECK ((batch_id ~ '^[0-9a-f]{12}$'::text)),
     CONSTRAINT batch_kind_known CHECK ((kind = ANY (ARRAY['import'::text, 'reversal'::text]))),
+    CONSTRAINT batch_opened_unfinished CHECK (((opened_as IS NULL) OR (state = 'applying'::text))),
     CONSTRAINT batch_operator_times CHECK ((num_nonnulls(reverses_operator, reverses_since, reverses_until) = ANY (ARRAY[0, 3]))),
     CONSTRAINT batch_reversal_paired CHECK ((num_nonnulls(reverses_batch, reverses_operator) = ((kind = 'reversal'::text))::integer)),
     CONSTRAINT batch_slices_range CHECK ((slices >= 1)),
@@ -723,10 +743,11 @@ BEGIN
     RETURN batch;
   END IF;
   IF p_rejected IS NULL OR EXISTS (SELECT FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.state = 'pending') THEN
+    UPDATE tokenctl.import_batches b SET opened_as = NULL WHERE b.batch_id = p_batch;
     RETURN batch;
   END IF;
   UPDATE tokenctl.import_batches b
-  SET state = 'done', finished_at = clock_timestamp(), rows_read = coalesce(p_rows_read, b.rows_read),
+  SET state = 'done', opened_as = NULL, finished_at = clock_timestamp(), rows_read = coalesce(p_rows_read, b.rows_read),
       rejected = p_rejected, duplicate = p_duplicate, applied = l.applied, applied_tokens = l.applied_tokens,
       replayed = l.replayed, replayed_tokens = l.replayed_tokens, conflicting = l.conflicting, refused = l.refused
   FROM (SELECT coalesce(sum(i.applied), 0) AS applied, coalesce(sum(i.applied_tokens), 0) AS applied_tokens,
@@ -889,11 +910,14 @@ BEGIN
   END IF;
   PERFORM tokenctl.import_demand_lock(p_batch);
   PERFORM tokenctl.import_reap();
+  -- One that was given up before it began is begun anew, by its new name.
+  DELETE FROM tokenctl.import_batches b
+  WHERE b.batch_id = p_batch AND b.state = 'staging' AND b.file_sha256 = p_sha256 AND b.options = p_options;
   -- The slices of a batch that was cut off stay as they were, so that its finished
   -- ones still mean the same users.
   INSERT INTO tokenctl.import_batches AS b (batch_id, kind, file_name, file_sha256, file_size, options, slices, operator, claimed_by, request_id)
   VALUES (p_batch, 'import', p_file_name, p_sha256, p_size, p_options, p_slices, session_user, p_claimed_by, p_request_id)
-  ON CONFLICT (batch_id) DO UPDATE SET operator = excluded.operator, claimed_by = excluded.claimed_by, request_id = excluded.request_id
+  ON CONFLICT (batch_id) DO UPDATE SET opened_as = tokenctl.opened_as(excluded)
   WHERE b.file_sha256 = excluded.file_sha256 AND b.options - 'asked' = excluded.options;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'batch % is other work', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
@@ -924,10 +948,12 @@ CREATE FUNCTION tokenctl.import_own(p_batch text) RETURNS tokenctl.import_batche
 DECLARE
   batch tokenctl.import_batches;
 BEGIN
-  SELECT * INTO batch FROM tokenctl.import_batches b WHERE b.batch_id = p_batch AND b.operator = session_user AND b.state <> 'done';
+  SELECT * INTO batch FROM tokenctl.import_batches b
+  WHERE b.batch_id = p_batch AND coalesce(b.opened_as ->> 'operator', b.operator) = session_user AND b.state <> 'done';
   IF NOT FOUND THEN
     RAISE EXCEPTION 'batch % is not open for %', p_batch, session_user USING ERRCODE = 'insufficient_privilege', CONSTRAINT = 'batch_lost';
   END IF;
+  batch.request_id := coalesce(batch.opened_as ->> 'request_id', batch.request_id);
   RETURN batch;
 END
 $$;
@@ -1168,6 +1194,22 @@ $$;
 
 
 ALTER FUNCTION tokenctl.may_post(p_kind text) OWNER TO tokenctl_owner;
+
+--
+-- Name: opened_as(tokenctl.import_batches); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+CREATE FUNCTION tokenctl.opened_as(batch tokenctl.import_batches) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  RETURN jsonb_build_object('operator', batch.operator, 'claimed_by', batch.claimed_by, 'request_id', batch.request_id);
+END
+$$;
+
+
+ALTER FUNCTION tokenctl.opened_as(batch tokenctl.import_batches) OWNER TO tokenctl_owner;
 
 --
 -- Name: partition_count(); Type: FUNCTION; Schema: tokenctl; Owner: tokenctl_owner
@@ -1538,12 +1580,16 @@ CREATE FUNCTION tokenctl.reversal_begin_v1(p_batch text, p_total bigint) RETURNS
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '10s'
     AS $$
+DECLARE
+  batch tokenctl.import_batches := tokenctl.import_own(p_batch);
 BEGIN
-  PERFORM tokenctl.import_own(p_batch);
+  IF batch.kind <> 'reversal' THEN
+    RAISE EXCEPTION 'batch % is no reversal', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
   PERFORM tokenctl.import_reopen(p_batch, true);
-  UPDATE tokenctl.import_batches b SET state = 'applying', options = b.options || jsonb_build_object('total', p_total),
-    rows_read = (SELECT coalesce(sum(l.staged), 0) FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch)
-  WHERE b.batch_id = p_batch AND b.kind = 'reversal';
+  PERFORM tokenctl.batch_begin(p_batch, jsonb_build_object('total', p_total));
+  UPDATE tokenctl.import_batches b SET rows_read = (SELECT coalesce(sum(l.staged), 0) FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch)
+  WHERE b.batch_id = p_batch;
 END
 $$;
 
@@ -1620,6 +1666,10 @@ BEGIN
   END IF;
   PERFORM tokenctl.import_demand_lock(p_batch);
   PERFORM tokenctl.import_reap();
+  -- One that was given up before it began is begun anew: it has its own end, reason, note and ticket.
+  DELETE FROM tokenctl.import_batches b
+  WHERE b.batch_id = p_batch AND b.state = 'staging'
+    AND (b.reverses_batch, b.reverses_operator, b.reverses_since) IS NOT DISTINCT FROM (p_reverses, p_operator, p_since);
   -- One that was cut off is finished with the reason and the end that it began with, so that
   -- what it posted is known as its own. Its slices are counted when its rows are there.
   INSERT INTO tokenctl.import_batches AS b (batch_id, kind, options, slices, reverses_batch, reverses_operator, reverses_since,
@@ -1627,7 +1677,7 @@ BEGIN
   VALUES (p_batch, 'reversal', jsonb_strip_nulls(jsonb_build_object('note', p_note, 'ticket', p_ticket, 'until', p_until)), 1,
     p_reverses, p_operator, p_since, CASE WHEN p_operator IS NOT NULL THEN least(p_until, clock_timestamp()) END,
     p_reason, session_user, p_claimed_by, p_request_id)
-  ON CONFLICT (batch_id) DO UPDATE SET operator = excluded.operator, claimed_by = excluded.claimed_by, request_id = excluded.request_id
+  ON CONFLICT (batch_id) DO UPDATE SET opened_as = tokenctl.opened_as(excluded)
   WHERE (b.reverses_batch, b.reverses_operator, b.reverses_since)
     IS NOT DISTINCT FROM (excluded.reverses_batch, excluded.reverses_operator, excluded.reverses_since);
   IF NOT FOUND THEN
@@ -2621,6 +2671,13 @@ REVOKE ALL ON FUNCTION tokenctl.audit(p_claimed_by text, p_request_id text, p_ac
 
 
 --
+-- Name: FUNCTION batch_begin(p_batch text, p_options jsonb); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.batch_begin(p_batch text, p_options jsonb) FROM PUBLIC;
+
+
+--
 -- Name: FUNCTION batch_is_reversed(p_batch text); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
 --
 
@@ -2865,6 +2922,13 @@ REVOKE ALL ON FUNCTION tokenctl.may_generate() FROM PUBLIC;
 --
 
 REVOKE ALL ON FUNCTION tokenctl.may_post(p_kind text) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION opened_as(batch tokenctl.import_batches); Type: ACL; Schema: tokenctl; Owner: tokenctl_owner
+--
+
+REVOKE ALL ON FUNCTION tokenctl.opened_as(batch tokenctl.import_batches) FROM PUBLIC;
 
 
 --

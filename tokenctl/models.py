@@ -138,7 +138,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Batch:
-    """An import, or the reversal of one, as the ledger keeps it."""
+    """An import, or the reversal of one, as the ledger keeps it.
+
+    `opened_as` has operator, claimed_by and request_id of a run that has an unfinished one
+    open and has not posted yet.
+    """
 
     batch_id: str
     kind: str
@@ -167,6 +171,7 @@ class Batch:
     reverses_operator: str | None
     reverses_since: datetime | None
     reverses_until: datetime | None
+    opened_as: dict[str, str] | None
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,15 @@ BEGIN
 END
 $$;
 
+-- Of a batch that begins, who that is; kept apart while it is unfinished, until whoever opened it posts.
+CREATE OR REPLACE FUNCTION tokenctl.opened_as(batch tokenctl.import_batches) RETURNS jsonb
+  LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN jsonb_build_object('operator', batch.operator, 'claimed_by', batch.claimed_by, 'request_id', batch.request_id);
+END
+$$;
+
 -- p_check holds for every row; p_campaign is that of all rows, or NULL.
 CREATE OR REPLACE FUNCTION tokenctl.staging_create(p_batch text, p_check text, p_campaign text) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET client_min_messages = warning
@@ -157,11 +166,14 @@ BEGIN
   END IF;
   PERFORM tokenctl.import_demand_lock(p_batch);
   PERFORM tokenctl.import_reap();
+  -- One that was given up before it began is begun anew, by its new name.
+  DELETE FROM tokenctl.import_batches b
+  WHERE b.batch_id = p_batch AND b.state = 'staging' AND b.file_sha256 = p_sha256 AND b.options = p_options;
   -- The slices of a batch that was cut off stay as they were, so that its finished
   -- ones still mean the same users.
   INSERT INTO tokenctl.import_batches AS b (batch_id, kind, file_name, file_sha256, file_size, options, slices, operator, claimed_by, request_id)
   VALUES (p_batch, 'import', p_file_name, p_sha256, p_size, p_options, p_slices, session_user, p_claimed_by, p_request_id)
-  ON CONFLICT (batch_id) DO UPDATE SET operator = excluded.operator, claimed_by = excluded.claimed_by, request_id = excluded.request_id
+  ON CONFLICT (batch_id) DO UPDATE SET opened_as = tokenctl.opened_as(excluded)
   WHERE b.file_sha256 = excluded.file_sha256 AND b.options - 'asked' = excluded.options;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'batch % is other work', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
@@ -189,17 +201,19 @@ BEGIN
 END
 $$;
 
--- Every step belongs to whoever opened the batch.
+-- Every step belongs to whoever opened the batch; `request_id` is of that run.
 CREATE OR REPLACE FUNCTION tokenctl.import_own(p_batch text) RETURNS tokenctl.import_batches
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   batch tokenctl.import_batches;
 BEGIN
-  SELECT * INTO batch FROM tokenctl.import_batches b WHERE b.batch_id = p_batch AND b.operator = session_user AND b.state <> 'done';
+  SELECT * INTO batch FROM tokenctl.import_batches b
+  WHERE b.batch_id = p_batch AND coalesce(b.opened_as ->> 'operator', b.operator) = session_user AND b.state <> 'done';
   IF NOT FOUND THEN
     RAISE EXCEPTION 'batch % is not open for %', p_batch, session_user USING ERRCODE = 'insufficient_privilege', CONSTRAINT = 'batch_lost';
   END IF;
+  batch.request_id := coalesce(batch.opened_as ->> 'request_id', batch.request_id);
   RETURN batch;
 END
 $$;
@@ -220,10 +234,11 @@ BEGIN
     RETURN batch;
   END IF;
   IF p_rejected IS NULL OR EXISTS (SELECT FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch AND l.state = 'pending') THEN
+    UPDATE tokenctl.import_batches b SET opened_as = NULL WHERE b.batch_id = p_batch;
     RETURN batch;
   END IF;
   UPDATE tokenctl.import_batches b
-  SET state = 'done', finished_at = clock_timestamp(), rows_read = coalesce(p_rows_read, b.rows_read),
+  SET state = 'done', opened_as = NULL, finished_at = clock_timestamp(), rows_read = coalesce(p_rows_read, b.rows_read),
       rejected = p_rejected, duplicate = p_duplicate, applied = l.applied, applied_tokens = l.applied_tokens,
       replayed = l.replayed, replayed_tokens = l.replayed_tokens, conflicting = l.conflicting, refused = l.refused
   FROM (SELECT coalesce(sum(i.applied), 0) AS applied, coalesce(sum(i.applied_tokens), 0) AS applied_tokens,
@@ -238,7 +253,7 @@ $$;
 
 REVOKE ALL ON FUNCTION tokenctl.import_lock_v1(text), tokenctl.staging_table(text), tokenctl.staging_sums(text),
   tokenctl.staging_drop(text), tokenctl.import_reap(),
-  tokenctl.import_demand_lock(text), tokenctl.staging_create(text, text, text),
+  tokenctl.import_demand_lock(text), tokenctl.staging_create(text, text, text), tokenctl.opened_as(tokenctl.import_batches),
   tokenctl.batch_is_reversed(text),
   tokenctl.import_open_v1(text, text, text, bigint, jsonb, integer, text, text),
   tokenctl.import_seal_v1(text), tokenctl.import_own(text), tokenctl.import_close_v1(text, bigint, bigint, bigint) FROM PUBLIC;

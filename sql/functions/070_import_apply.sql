@@ -249,6 +249,18 @@ BEGIN
 END
 $$;
 
+-- The batch is from now on that of whoever opened it; p_options are added to its own.
+CREATE OR REPLACE FUNCTION tokenctl.batch_begin(p_batch text, p_options jsonb) RETURNS void
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  UPDATE tokenctl.import_batches b
+  SET state = 'applying', options = b.options || p_options, opened_as = NULL, operator = coalesce(b.opened_as ->> 'operator', b.operator),
+    claimed_by = coalesce(b.opened_as ->> 'claimed_by', b.claimed_by), request_id = coalesce(b.opened_as ->> 'request_id', b.request_id)
+  WHERE b.batch_id = p_batch;
+END
+$$;
+
 -- Confirmed: from here on the batch is in the ledger and is finished by whoever runs
 -- the same command, however often it is cut off. p_asked are the options of
 -- the command beside those that change rows: `batches show` gives them to who finishes it.
@@ -257,8 +269,7 @@ CREATE OR REPLACE FUNCTION tokenctl.import_begin_v1(p_batch text, p_asked jsonb)
 AS $$
 BEGIN
   PERFORM tokenctl.import_own(p_batch);
-  UPDATE tokenctl.import_batches b SET state = 'applying', options = b.options || jsonb_build_object('asked', p_asked)
-  WHERE b.batch_id = p_batch;
+  PERFORM tokenctl.batch_begin(p_batch, jsonb_build_object('asked', p_asked));
   PERFORM tokenctl.import_reopen(p_batch, false);
 END
 $$;
@@ -266,5 +277,6 @@ $$;
 REVOKE ALL ON FUNCTION tokenctl.held_by_a(integer), tokenctl.post_set(integer, text, text, text, bigint, boolean, text, text, text),
   tokenctl.post_sorted(tokenctl.import_lanes, text, boolean, text, text),
   tokenctl.post_judged(tokenctl.import_lanes, text, boolean, text, text),
-  tokenctl.import_apply_v1(text, integer, integer, text, text), tokenctl.import_reopen(text, boolean), tokenctl.import_begin_v1(text, jsonb) FROM PUBLIC;
+  tokenctl.import_apply_v1(text, integer, integer, text, text), tokenctl.import_reopen(text, boolean),
+  tokenctl.batch_begin(text, jsonb), tokenctl.import_begin_v1(text, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tokenctl.import_apply_v1(text, integer, integer, text, text), tokenctl.import_begin_v1(text, jsonb) TO tokenctl_batch;

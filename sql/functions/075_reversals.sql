@@ -40,6 +40,10 @@ BEGIN
   END IF;
   PERFORM tokenctl.import_demand_lock(p_batch);
   PERFORM tokenctl.import_reap();
+  -- One that was given up before it began is begun anew: it has its own end, reason, note and ticket.
+  DELETE FROM tokenctl.import_batches b
+  WHERE b.batch_id = p_batch AND b.state = 'staging'
+    AND (b.reverses_batch, b.reverses_operator, b.reverses_since) IS NOT DISTINCT FROM (p_reverses, p_operator, p_since);
   -- One that was cut off is finished with the reason and the end that it began with, so that
   -- what it posted is known as its own. Its slices are counted when its rows are there.
   INSERT INTO tokenctl.import_batches AS b (batch_id, kind, options, slices, reverses_batch, reverses_operator, reverses_since,
@@ -47,7 +51,7 @@ BEGIN
   VALUES (p_batch, 'reversal', jsonb_strip_nulls(jsonb_build_object('note', p_note, 'ticket', p_ticket, 'until', p_until)), 1,
     p_reverses, p_operator, p_since, CASE WHEN p_operator IS NOT NULL THEN least(p_until, clock_timestamp()) END,
     p_reason, session_user, p_claimed_by, p_request_id)
-  ON CONFLICT (batch_id) DO UPDATE SET operator = excluded.operator, claimed_by = excluded.claimed_by, request_id = excluded.request_id
+  ON CONFLICT (batch_id) DO UPDATE SET opened_as = tokenctl.opened_as(excluded)
   WHERE (b.reverses_batch, b.reverses_operator, b.reverses_since)
     IS NOT DISTINCT FROM (excluded.reverses_batch, excluded.reverses_operator, excluded.reverses_since);
   IF NOT FOUND THEN
@@ -208,12 +212,16 @@ $$;
 CREATE OR REPLACE FUNCTION tokenctl.reversal_begin_v1(p_batch text, p_total bigint) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
 AS $$
+DECLARE
+  batch tokenctl.import_batches := tokenctl.import_own(p_batch);
 BEGIN
-  PERFORM tokenctl.import_own(p_batch);
+  IF batch.kind <> 'reversal' THEN
+    RAISE EXCEPTION 'batch % is no reversal', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
   PERFORM tokenctl.import_reopen(p_batch, true);
-  UPDATE tokenctl.import_batches b SET state = 'applying', options = b.options || jsonb_build_object('total', p_total),
-    rows_read = (SELECT coalesce(sum(l.staged), 0) FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch)
-  WHERE b.batch_id = p_batch AND b.kind = 'reversal';
+  PERFORM tokenctl.batch_begin(p_batch, jsonb_build_object('total', p_total));
+  UPDATE tokenctl.import_batches b SET rows_read = (SELECT coalesce(sum(l.staged), 0) FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch)
+  WHERE b.batch_id = p_batch;
 END
 $$;
 

@@ -7,7 +7,7 @@
 SELECT b.batch_id, b.kind, b.state, b.file_name, b.file_sha256, b.file_size, b.options, b.slices, b.reverses_batch,
   b.reason, b.operator, b.claimed_by, b.request_id, b.rows_read, b.rejected, b.duplicate, b.applied, b.applied_tokens,
   b.replayed, b.replayed_tokens, b.conflicting, b.refused, b.started_at, b.finished_at,
-  b.reverses_operator, b.reverses_since, b.reverses_until,
+  b.reverses_operator, b.reverses_since, b.reverses_until, b.opened_as,
   s.standing, u.reversed_by, e.last, p.staged, p.posted
 FROM tokenctl.import_batches b
 CROSS JOIN LATERAL (

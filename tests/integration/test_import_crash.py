@@ -157,7 +157,7 @@ def test_an_import_killed_at_every_step_counts_every_row_once(ledger_db: LedgerD
     make_accounts(db)
     kill_when_stuck(db, "LOCK TABLE tokenctl.import_batches IN SHARE MODE", *argv, waiting=1)  # while it opens
     kill_once(db, "SELECT 1 FROM pg_class WHERE relname LIKE 'batch\\_%%\\_3' LIMIT 1", *argv)  # while it copies
-    kill_when_stuck(db, "LOCK TABLE tokenctl.import_lanes IN SHARE MODE", *argv)  # while it plans
+    kill_when_stuck(db, "LOCK TABLE tokenctl.token_transactions IN ACCESS EXCLUSIVE MODE", *argv)  # while it plans
     staged = "SELECT 1 FROM tokenctl.import_batches WHERE state = 'staging'"
     kill_once(db, staged, *argv, then_lock=LOCK_BATCH.format("staging"))  # when it begins
     seen = []

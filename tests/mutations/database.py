@@ -17,6 +17,7 @@ _BATCHES = "tests/integration/test_batches.py"
 _MEDDLING = "tests/integration/test_batch_meddling.py"
 _CONSTRAINTS = "tests/integration/test_constraints.py"
 _RESUMED = "tests/cli/test_resumed_imports.py"
+_GIVEN_UP = "tests/cli/test_given_up_batches.py"
 _CRASH = "tests/integration/test_import_crash.py"
 _JOBS = "tests/integration/test_generations.py"
 _MODEL = "tests/integration/test_batch_model.py"
@@ -80,6 +81,27 @@ DATABASE = (
         "  IF batch.request_id <> p_request_id THEN",
         "  IF false THEN",
         (_RESUMED,),
+    ),
+    Mutation(
+        "who opens an unfinished batch has it from then on",
+        _STAGING,
+        "  batch.request_id := coalesce(batch.opened_as ->> 'request_id', batch.request_id);\n",
+        "",
+        (_RESUMED,),
+    ),
+    Mutation(
+        "who only looks at an unfinished batch leaves no name in it",
+        _STAGING,
+        "    UPDATE tokenctl.import_batches b SET opened_as = NULL WHERE b.batch_id = p_batch;\n",
+        "",
+        (_GIVEN_UP,),
+    ),
+    Mutation(
+        "a reversal that died before it began leaves nothing to the next",
+        "sql/functions/075_reversals.sql",
+        "  WHERE b.batch_id = p_batch AND b.state = 'staging'\n    AND (b.reverses_batch",
+        "  WHERE false\n    AND (b.reverses_batch",
+        (_GIVEN_UP,),
     ),
     Mutation(
         "what is left out is what was found",
@@ -218,8 +240,8 @@ DATABASE = (
     Mutation(
         "a batch is its operator's own",
         _STAGING,
-        "b.batch_id = p_batch AND b.operator = session_user AND b.state <> 'done'",
-        "b.batch_id = p_batch AND b.state <> 'done'",
+        " AND coalesce(b.opened_as ->> 'operator', b.operator) = session_user AND b.state <> 'done'",
+        " AND b.state <> 'done'",
         (f"{_MEDDLING}::test_nobody_takes_a_step_in_the_batch_of_another",),
     ),
     Mutation(

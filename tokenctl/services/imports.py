@@ -279,9 +279,11 @@ class Import:
 
     def _held(self) -> LockHeld:
         batch = self.store.batch()
-        who = (
-            f": {batch.claimed_by} as {batch.operator} since {batch.started_at:%Y-%m-%d %H:%M:%S} UTC" if batch else ""
-        )
+        who = ""
+        if batch is not None and batch.opened_as is not None:
+            who = f": {batch.opened_as['claimed_by']} as {batch.opened_as['operator']}"
+        elif batch is not None:
+            who = f": {batch.claimed_by} as {batch.operator} since {batch.started_at:%Y-%m-%d %H:%M:%S} UTC"
         return LockHeld(
             f"{self.source.name} is being imported at this moment (batch {self.batch_id}){who}",
             batch=self.batch_id,
