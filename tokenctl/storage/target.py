@@ -42,6 +42,9 @@ _DEFAULTS: dict[str, Any] = {
     "keepalives_count": 2,
 }
 
+#: How times are told to us, whatever the role, the database or the environment says. Poolers keep both apart.
+_SESSION = {"TimeZone": "UTC", "DateStyle": "ISO"}
+
 
 @dataclass(frozen=True)
 class Target:
@@ -149,6 +152,8 @@ class Target:
         def one(**more: Any) -> Connection:
             made = psycopg.connect(self.conninfo, **{**settings, **more})
             made.add_notice_handler(noticed)
+            if not all((made.info.parameter_status(name) or "").startswith(value) for name, value in _SESSION.items()):
+                made.execute("SET timezone = 'UTC'; SET datestyle = 'ISO'")
             return made
 
         found = one()
