@@ -46,6 +46,6 @@ def undo(transaction: str) -> str:
     return line("reverse", transaction, "--reason", reason("mistake"))
 
 
-def undo_batch(batch_id: str) -> str:
-    """The command that reverses a batch, or gives back what the reversal of one took."""
-    return line("reverse", "--batch", batch_id, "--reason", reason("mistake"))
+def undo_batch(*batch_ids: str) -> str:
+    """The command that reverses a batch, or gives back what the reversal of one took; several commands in a row."""
+    return " && ".join(line("reverse", "--batch", batch_id, "--reason", reason("mistake")) for batch_id in batch_ids)

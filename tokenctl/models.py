@@ -260,14 +260,14 @@ class Entry:
 class BatchStanding(Batch):
     """A batch and what became of it.
 
-    `standing` is checking, abandoned, running, unfinished, done or reversed; `last` is what to
-    reverse to undo it: itself, or what gave back what a reversal of it took; `posted` of
-    `staged` rows are in the ledger while it is unfinished.
+    `standing` is checking, abandoned, running, unfinished, done or reversed; `ends` are what to
+    reverse to undo it while it stands, in that order: what gave back what reversals of it took, and
+    itself unless they took all; `posted` of `staged` rows are in the ledger while it is unfinished.
     """
 
     standing: str
     reversed_by: str | None
-    last: str
+    ends: list[str]
     staged: int
     posted: int
 

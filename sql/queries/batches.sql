@@ -1,6 +1,7 @@
 -- Imports and reversals, the newest first: `standing` says in a word what became of each,
 -- `reversed_by` the newest reversal that undoes it today (one may have been reversed in its turn),
--- `last` the end of its newest reversal, that one's newest, and so on (itself where it has none),
+-- `ends` what is to be reversed to undo it while it stands, in that order: what gave back what reversals of it took,
+-- and itself as long as no reversal took all that was left,
 -- and `posted` of `staged` rows how far an unfinished one has come. Whether a client works
 -- at one is told by its lock, which frees itself when the client dies.
 -- batch: text or NULL; standing: text or NULL; rows: bigint
@@ -8,18 +9,18 @@ SELECT b.batch_id, b.kind, b.state, b.file_name, b.file_sha256, b.file_size, b.o
   b.reason, b.operator, b.claimed_by, b.request_id, b.rows_read, b.rejected, b.duplicate, b.applied, b.applied_tokens,
   b.replayed, b.replayed_tokens, b.conflicting, b.refused, b.started_at, b.finished_at,
   b.reverses_operator, b.reverses_since, b.reverses_until, b.opened_as,
-  s.standing, u.reversed_by, e.last, p.staged, p.posted
+  s.standing, u.reversed_by, e.ends, p.staged, p.posted
 FROM tokenctl.import_batches b
 CROSS JOIN LATERAL (
-  WITH RECURSIVE chain AS (
-    SELECT b.batch_id AS id, 0 AS place
+  WITH RECURSIVE tree AS (
+    SELECT b.batch_id AS id, 0 AS depth, b.started_at AS since
     UNION ALL
-    SELECT r.batch_id, c.place + 1 FROM chain c
-    CROSS JOIN LATERAL (
-      SELECT batch_id FROM tokenctl.import_batches
-      WHERE reverses_batch = c.id AND (state = 'applying' OR applied > 0) ORDER BY started_at DESC LIMIT 1) r
+    SELECT r.batch_id, t.depth + 1, r.started_at FROM tree t JOIN tokenctl.import_batches r ON r.reverses_batch = t.id
+    WHERE r.state = 'applying' OR r.applied > 0
   )
-  SELECT id AS last FROM chain ORDER BY place DESC LIMIT 1) e
+  SELECT coalesce(array_agg(id ORDER BY depth DESC, since DESC), '{}') AS ends FROM tree t
+  WHERE depth %% 2 = 0 AND NOT EXISTS (
+    SELECT FROM tokenctl.import_batches r WHERE r.reverses_batch = t.id AND r.applied > 0 AND r.refused + r.conflicting = 0)) e
 LEFT JOIN LATERAL (
   SELECT r.batch_id AS reversed_by FROM tokenctl.import_batches r
   WHERE r.reverses_batch = b.batch_id AND (r.state = 'applying' OR r.applied > 0) AND NOT tokenctl.batch_is_reversed(r.batch_id)

@@ -109,13 +109,32 @@ def test_what_several_reversals_took_is_told_and_undone_one_by_one(short: tuple[
     assert f"batch {batch} was reversed, and batch {back['batch_id']} reversed that" in told.err
     assert f"tokenctl reverse --batch {back['batch_id']} --reason mistake" in told.err
     first = cli("batches", "show", batch, "--json").json["data"]["reversed_by"]
-    assert cli("reverse", "--batch", first, *DONE).code == 0
+    also = cli("reverse", "--batch", first, *DONE, "--json").json["data"]
     shown = cli("batches", "show", batch, "--json").json["data"]
     assert shown["state"] == "done"
-    assert shown["undo"] == f"tokenctl reverse --batch {back['batch_id']} --reason mistake"
+    undo = [f"tokenctl reverse --batch {given['batch_id']} --reason mistake" for given in (also, back)]
+    assert shown["undo"] == " && ".join(undo)
     assert cli("batch-import", "grants.csv", "--yes").code == 0
-    assert cli(*shlex.split(shown["undo"])[1:], "--yes").code == 0
+    before = cli.balance("u1"), cli.balance("u2")
+    for command in undo:
+        assert cli(*shlex.split(command)[1:], "--yes").code == 0
     assert cli("batches", "show", batch, "--json").json["data"]["state"] == "reversed"
+    assert sum(before) - cli.balance("u1") - cli.balance("u2") == 110, "all that the batch granted to them"
+    cli.db.check()
+
+
+def test_the_undo_of_a_batch_that_was_reversed_in_part_takes_back_the_other_part_too(short: tuple[Cli, str]) -> None:
+    cli, batch = short
+    partly = cli("reverse", "--batch", batch, *DONE, "--partial", "--json").json["data"]
+    back = cli("reverse", "--batch", partly["batch_id"], *DONE, "--json").json["data"]
+    cli.db.rows("UPDATE tokenctl.token_holds SET state = 'released', settled_at = clock_timestamp()")
+    post(cli.db.connect("support1"), "u2", 50, key="again")
+    undo = cli("batches", "show", batch, "--json").json["data"]["undo"]
+    assert undo == " && ".join(f"tokenctl reverse --batch {one} --reason mistake" for one in (back["batch_id"], batch))
+    for command in undo.split(" && "):
+        assert cli(*shlex.split(command)[1:], "--yes").code == 0
+    standing = "tokenctl.effective_reversal(user_id, seq) IS NULL AND batch_id = %s"
+    assert cli.db.rows("SELECT seq FROM tokenctl.token_transactions WHERE " + standing, batch) == []
     cli.db.check()
 
 

@@ -47,8 +47,8 @@ def undo(db: LedgerDB, batch: str, reverses: str) -> None:
     client.die()
 
 
-def seen(batches: Batches) -> dict[str, tuple[str, str | None, str]]:
-    return {b.batch_id: (b.standing, b.reversed_by, b.last) for b in batches.newest(rows=9)}
+def seen(batches: Batches) -> dict[str, tuple[str, str | None, list[str]]]:
+    return {b.batch_id: (b.standing, b.reversed_by, b.ends) for b in batches.newest(rows=9)}
 
 
 def opened(db: LedgerDB) -> str:
@@ -125,15 +125,15 @@ def test_of_several_reversals_each_counts_until_it_was_reversed(each_db: LedgerD
     hold(each_db, "u2", 20)
     undo(each_db, UNDO, FIRST)
     undo(each_db, OTHER, FIRST)
-    assert seen(batches)[FIRST] == ("reversed", UNDO, UNDO)  # the other one found no tokens
+    assert seen(batches)[FIRST] == ("reversed", UNDO, [FIRST])  # the other one found no tokens
     each_db.rows("UPDATE tokenctl.token_holds SET state = 'released', settled_at = clock_timestamp()")
     undo(each_db, "e" * 12, FIRST)
-    assert seen(batches)[FIRST] == ("reversed", "e" * 12, "e" * 12)
+    assert seen(batches)[FIRST] == ("reversed", "e" * 12, [])
     undo(each_db, REDO, "e" * 12)
-    assert seen(batches)[FIRST] == ("reversed", UNDO, REDO)  # the first one still stands
+    assert seen(batches)[FIRST] == ("reversed", UNDO, [REDO])  # the first one still stands
     assert opened(each_db) == "reversed"
     undo(each_db, "f" * 12, UNDO)
-    assert seen(batches)[FIRST] == ("done", None, REDO)
+    assert seen(batches)[FIRST] == ("done", None, ["f" * 12, REDO])
     assert opened(each_db) == "done"
     each_db.check()
 

@@ -56,7 +56,7 @@ def show(batches: Batches, batch_id: str, *, ledger_name: str) -> BatchReport:
     rejects = _rejects(batch)
     undoing = batches.one(batch.reversed_by) if batch.reversed_by is not None else None
     advice, command = _way_on(batch, rejects) if undoing is None else _way_back(undoing)
-    undo = commandline.undo_batch(batch.last) if batch.standing == "done" else None
+    undo = commandline.undo_batch(*batch.ends) if batch.standing == "done" else None
     return BatchReport(batch, findings, rejects, advice, command, undo if batch.applied else None)
 
 
@@ -72,7 +72,7 @@ def undo(batches: Batches, report: ImportReport) -> str | None:
     found = None
     with suppress(TokenctlError):  # the receipt is true without it
         found = batches.one(report.batch_id)
-    return commandline.undo_batch(found.last) if found is not None and found.standing == "done" else None
+    return commandline.undo_batch(*found.ends) if found is not None and found.standing == "done" else None
 
 
 def again(batch: BatchStanding) -> str | None:
@@ -144,7 +144,7 @@ def _way_back(undoing: BatchStanding) -> tuple[str, str | None]:
             f" {fitting(undoing.refused, 'it back when it', 'them back when they')} can be"
         )
         return advice, again(undoing)
-    return f"batch {undoing.batch_id} reversed it; reversing that brings it back", commandline.undo_batch(undoing.last)
+    return f"batch {undoing.batch_id} reversed it; reversing that brings it back", commandline.undo_batch(*undoing.ends)
 
 
 def _rejects(batch: BatchStanding) -> str | None:

@@ -272,7 +272,7 @@ class Import:
         by = f" by batch {undoing.batch_id}" if undoing is not None else ""
         hint = f"nothing was changed; {commandline.line('batches', 'show', self.batch_id)} says what to do"
         if undoing is not None and undoing.state == "done":
-            hint = f"reversing that brings its rows back:\n{commandline.undo_batch(undoing.last)}"
+            hint = f"reversing that brings its rows back:\n{commandline.undo_batch(*undoing.ends)}"
         return ReplayOfReversed(
             f"this file was imported as batch {self.batch_id} and then reversed{by}", hint=hint, batch=self.batch_id
         )

@@ -23,8 +23,8 @@ def batch(**given: Any) -> BatchStanding:
         "file_size": 9, "options": {}, "slices": 1, "reverses_batch": None, "reason": None, "operator": "batch1",
         "claimed_by": "me", "request_id": "r", "rows_read": 9, "rejected": 0, "duplicate": 0, "applied": 9,
         "applied_tokens": 90, "replayed": 0, "replayed_tokens": 0, "conflicting": 0, "refused": 0, "started_at": NOW,
-        "finished_at": NOW, "standing": "done", "reversed_by": None, "last": ID, "staged": 0, "posted": 0,
-        "reverses_operator": None, "reverses_since": None, "reverses_until": None,
+        "finished_at": NOW, "standing": "done", "reversed_by": None, "ends": [ID], "staged": 0, "posted": 0,
+        "opened_as": None, "reverses_operator": None, "reverses_since": None, "reverses_until": None,
     }  # fmt: skip
     return BatchStanding(**{**values, **given})
 
@@ -73,7 +73,7 @@ REVERSAL = {"kind": "reversal", "file_name": None, "file_sha256": None, "reverse
         ({"rejected": 2}, "mend", f"tokenctl batch-import in/nov.{ID}.rejected.csv", UNDO),
         ({"rejected": 2, "file_name": "-"}, "--reject-file", None, UNDO),
         (REVERSAL, "nothing is left to do", None, UNDO),
-        ({"last": "c" * 12}, "nothing is left to do", None, f"tokenctl reverse --batch {'c' * 12} --reason mistake"),
+        ({"ends": ["c" * 12]}, "nothing is left to do", None, f"tokenctl reverse --batch {'c' * 12} --reason mistake"),
         (REVERSAL | {"refused": 1}, "takes back the rest", AGAIN, UNDO),
         (REVERSAL | {"standing": "unfinished"}, "the same command", AGAIN, None),
     ],
@@ -89,7 +89,7 @@ def test_the_way_on(given: dict[str, Any], words: str, command: str | None, undo
     ("given", "words", "command"),
     [
         ({}, "batch cccccccccccc reversed it; reversing that brings it back", BACK),
-        ({"last": "d" * 12}, "reversing that brings it back", BACK.replace("c" * 12, "d" * 12)),
+        ({"ends": ["d" * 12]}, "reversing that brings it back", BACK.replace("c" * 12, "d" * 12)),
         ({"refused": 2}, "reversed it but for 2 entries", FINISH),
         ({"standing": "unfinished", "state": "applying"}, "the same command finishes that", FINISH),
         ({"standing": "running", "state": "applying"}, "reverses it at this moment", None),
@@ -98,7 +98,7 @@ def test_the_way_on(given: dict[str, Any], words: str, command: str | None, undo
 def test_the_way_back_from_a_reversal(
     kind: dict[str, Any], given: dict[str, Any], words: str, command: str | None
 ) -> None:
-    undoing = batch(**REVERSAL | {"batch_id": "c" * 12, "reverses_batch": ID, "last": "c" * 12} | given)
+    undoing = batch(**REVERSAL | {"batch_id": "c" * 12, "reverses_batch": ID, "ends": ["c" * 12]} | given)
     store = Store(batch(**kind | {"standing": "reversed", "reversed_by": "c" * 12}), undoing)
     found = batches.show(cast(Batches, store), ID, ledger_name="env")
     assert words in found.next
