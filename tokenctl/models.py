@@ -260,13 +260,15 @@ class Entry:
 class BatchStanding(Batch):
     """A batch and what became of it.
 
-    `standing` is checking, abandoned, running, unfinished, done or reversed; `ends` are what to
+    `standing` is checking, abandoned, running, unfinished, done or reversed; `taken_back_by` is the
+    reversal of an operator's doings that took back what he did while it was at work; `ends` are what to
     reverse to undo it while it stands, in that order: what gave back what reversals of it took, and
     itself unless they took all; `posted` of `staged` rows are in the ledger while it is unfinished.
     """
 
     standing: str
     reversed_by: str | None
+    taken_back_by: str | None
     ends: list[str]
     staged: int
     posted: int

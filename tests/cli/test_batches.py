@@ -136,7 +136,7 @@ def test_show_points_at_the_rejects_where_they_are(imported: Cli, home: Path) ->
     assert f" REJECTS    bad.{bad}.rejected.csv\n" in table
     assert " CAMPAIGN   spring\n" in table
     assert imported("batches", "show", bad, "--format", "value").out == b"done\n"
-    assert {len(imported("batches", "show", one).lines[0]) for one in (bad, good)} == {28}
+    assert {len(imported("batches", "show", one).lines[0]) for one in (bad, good)} == {29}
 
 
 def test_the_printed_undo_and_command_do_what_they_say(imported: Cli) -> None:

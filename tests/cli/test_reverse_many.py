@@ -123,22 +123,6 @@ def test_what_several_reversals_took_is_told_and_undone_one_by_one(short: tuple[
     cli.db.check()
 
 
-def test_the_undo_of_a_batch_that_was_reversed_in_part_takes_back_the_other_part_too(short: tuple[Cli, str]) -> None:
-    cli, batch = short
-    partly = cli("reverse", "--batch", batch, *DONE, "--partial", "--json").json["data"]
-    back = cli("reverse", "--batch", partly["batch_id"], *DONE, "--json").json["data"]
-    cli.db.rows("UPDATE tokenctl.token_holds SET state = 'released', settled_at = clock_timestamp()")
-    post(cli.db.connect("support1"), "u2", 50, key="again")
-    undo = cli("batches", "show", batch, "--json").json["data"]["undo"]
-    assert undo == " && ".join(f"tokenctl reverse --batch {one} --reason mistake" for one in (back["batch_id"], batch))
-    for command in undo.split(" && "):
-        assert cli(*shlex.split(command)[1:], "--yes").code == 0
-    entries = cli.db.rows("SELECT user_id, seq FROM tokenctl.token_transactions WHERE batch_id = %s", batch)
-    undone = [cli.db.rows("SELECT tokenctl.effective_reversal(%s, %s) IS NOT NULL", *entry)[0][0] for entry in entries]
-    assert undone == [True] * 5
-    cli.db.check()
-
-
 def test_partial_of_nothing_at_all_is_refused(cli: Cli) -> None:
     batch = batch_of(cli, "u1,10,x,a")
     hold(cli.db, "u1", 10)

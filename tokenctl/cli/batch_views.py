@@ -48,7 +48,10 @@ class BatchRows(TypedDict):
 
 
 class BatchSummary(TypedDict):
-    """An import or a reversal; `options` are those that change rows, `tokens` what its rows come to."""
+    """An import or a reversal; `options` are those that change rows, `tokens` what its rows come to.
+
+    `taken_back_by` is the reversal of all that an operator did, which took back all of it or a part.
+    """
 
     batch_id: str
     kind: str
@@ -70,6 +73,7 @@ class BatchSummary(TypedDict):
     reverses_since: datetime | None
     reverses_until: datetime | None
     reversed_by: str | None
+    taken_back_by: str | None
 
 
 class FindingData(TypedDict):
@@ -159,6 +163,7 @@ def _batch(batch: BatchStanding) -> BatchSummary:
         "reverses_since": batch.reverses_since,
         "reverses_until": batch.reverses_until,
         "reversed_by": batch.reversed_by,
+        "taken_back_by": batch.taken_back_by,
     }
 
 
@@ -188,6 +193,7 @@ def batch(report: BatchReport) -> View[BatchData]:
         "STATE": found.standing + (f" ({posted})" if found.state == "applying" else ""),
         "REVERSES": _reverses(found),
         "REVERSED BY": found.reversed_by,
+        "TAKEN BACK BY": found.taken_back_by and f"{found.taken_back_by}, all or a part, with what its operator did",
         "FILE": found.file_name,
         "BYTES": found.file_size,
         "SHA256": found.file_sha256,

@@ -23,8 +23,8 @@ def batch(**given: Any) -> BatchStanding:
         "file_size": 9, "options": {}, "slices": 1, "reverses_batch": None, "reason": None, "operator": "batch1",
         "claimed_by": "me", "request_id": "r", "rows_read": 9, "rejected": 0, "duplicate": 0, "applied": 9,
         "applied_tokens": 90, "replayed": 0, "replayed_tokens": 0, "conflicting": 0, "refused": 0, "started_at": NOW,
-        "finished_at": NOW, "standing": "done", "reversed_by": None, "ends": [ID], "staged": 0, "posted": 0,
-        "opened_as": None, "reverses_operator": None, "reverses_since": None, "reverses_until": None,
+        "finished_at": NOW, "standing": "done", "reversed_by": None, "taken_back_by": None, "ends": [ID], "staged": 0,
+        "posted": 0, "opened_as": None, "reverses_operator": None, "reverses_since": None, "reverses_until": None,
     }  # fmt: skip
     return BatchStanding(**{**values, **given})
 
