@@ -73,7 +73,17 @@ def test_no_more_than_a_hundred_problems_are_named(cli: Cli) -> None:
     write(*(f"u{n},x,x,k{n}" for n in range(500)))
     got = cli("batch-import", "grants.csv", "--yes")
     assert len([line for line in got.err.splitlines() if line.startswith("grants.csv:")]) == 100
-    assert "500 of 500 rows are bad" in got.err
+    assert "500 of 500 rows are bad; nothing was imported, the first 100 problems are named\n" in got.err
+
+
+def test_problems_are_counted_and_not_rows_and_a_row_is_named_whole(cli: Cli) -> None:
+    write(*(f"u {n},x,X,k{n}" for n in range(60)))
+    got = cli("batch-import", "grants.csv", "--yes")
+    told = [line.split(":")[1] for line in got.err.splitlines() if line.startswith("grants.csv:")]
+    assert told == [str(line) for line in range(2, 35) for _ in range(3)]
+    assert "60 of 60 rows are bad; nothing was imported, the first 99 problems are named\n" in got.err
+    write(*(f"u {n},x,X,k{n}" for n in range(33)))
+    assert "are named" not in cli("batch-import", "grants.csv", "--yes").err
 
 
 @pytest.mark.parametrize(

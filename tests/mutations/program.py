@@ -325,8 +325,8 @@ PROGRAM = (
     Mutation(
         "one import of a file at a time",
         "tokenctl/services/imports.py",
-        "        if not self.store.lock():\n            raise self._held()",
-        "        self.store.lock()",
+        "        if not self.store.lock():\n            raise import_refusals.held(",
+        "        self.store.lock()\n        if False:\n            raise import_refusals.held(",
         (f"{_REFUSED}::test_a_second_run_ends_at_once_and_says_who_is_at_it",),
     ),
     Mutation(

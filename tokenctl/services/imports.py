@@ -18,26 +18,25 @@ from threading import Thread
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Self
 
-from tokenctl import commandline
-from tokenctl.errors import BadData, LimitNotConfirmed, LockHeld, NotAllowed, ReplayOfReversed, TokenctlError
+from tokenctl.errors import BadData, NotAllowed, TokenctlError
 from tokenctl.grantfile.options import CheckOptions
 from tokenctl.grantfile.rejects import RejectFile
 from tokenctl.grantfile.source import Source, open_source
 from tokenctl.grantfile.tally import Tally
 from tokenctl.models import BadLine, Batch, Finding, ImportReport, Plan
+from tokenctl.services import import_refusals
 from tokenctl.services.bad_lines import as_bad_line
 from tokenctl.settings import Limits
 from tokenctl.storage.imports import BatchStore
 from tokenctl.telemetry import catalog
 from tokenctl.telemetry.metrics import Metrics
-from tokenctl.wording import counted, fitting
 
 if TYPE_CHECKING:
     from tokenctl.grantfile.rows import BadRow
 
 #: What metrics call this job.
 JOB = "batch-import"
-#: Bad rows that are named in a message; all of them go to the reject file.
+#: Problems of bad rows that are named in a message; all of them go to the reject file.
 SHOWN = 100
 #: Decompressed bytes of a file that are read at most, and how far gzip may inflate.
 MAX_BYTES = 64 * 1024**3
@@ -74,6 +73,7 @@ class Import:
     plan: Plan = field(default_factory=Plan)
     bad: list[BadLine] = field(default_factory=list)
     rejected: int = 0
+    problems: int = 0
     _rejects: RejectFile | None = None
     _opened: bool = False
     _resumes: bool = False
@@ -92,7 +92,7 @@ class Import:
         run is at it, ReplayOfReversed, NotAllowed, LimitNotConfirmed.
         """
         if not self.store.lock():
-            raise self._held()
+            raise import_refusals.held(self.store, self.source.name, self.batch_id)
         known = self.store.batch()
         with nullcontext() if known is not None and known.state == "done" else _loading():
             outcome = self.store.open_import(
@@ -107,7 +107,7 @@ class Import:
         if outcome == "done":
             return self._already(known)
         if outcome == "reversed":
-            raise self._reversed()
+            raise import_refusals.taken_back(self.store, self.batch_id)
         self._opened = True
         self._resumes = outcome == "resume"
         with progress("checking", self.source.size) as advance:
@@ -190,7 +190,14 @@ class Import:
             self._reject_findings([finding for findings in found.values() for finding in findings])
         # Bad rows first: they are often why a sum is not the expected one.
         if self.rejected and not self.options.partial:
-            raise self._bad_rows()
+            raise import_refusals.bad_rows(
+                self.source.name,
+                sorted(self.bad, key=lambda bad: bad.line),
+                problems=self.problems,
+                rejected=self.rejected,
+                rows=self.tally.rows,
+                resumes=self._resumes,
+            )
         self._expectations()
         if found:  # these very rows: what has changed since is met when they are posted
             first = self.plan
@@ -210,27 +217,23 @@ class Import:
 
     def _expectations(self) -> None:
         tally, options = self.tally, self.options
-        rows, tokens = counted(tally.rows, "row"), counted(tally.tokens, "token")
-        for flag, wanted, found, has in (
-            ("--expect-rows", options.expect_rows, tally.rows, rows),
-            ("--expect-total", options.expect_total, tally.tokens, f"{tokens} in its good rows"),
-        ):
-            if wanted is not None and wanted != found:
-                raise LimitNotConfirmed(
-                    f"{self.source.name} has {has}, {flag} says {wanted:,}; nothing was changed",
-                    hint="the file may have been cut or doubled on its way",
-                    rows=tally.rows,
-                    tokens=tally.tokens,
-                )
+        self._hold_to(tally.rows, tally.tokens)
         if not self.source.ends_with_newline and options.expect_rows is None and options.expect_total is None:
             raise BadData(
                 f"{self.source.name}:{tally.last_line}: the last line has no newline: the file may have been cut",
                 hint=f"if it is whole: --expect-rows {tally.rows} --expect-total {tally.tokens}",
             )
 
+    def _hold_to(self, rows: int, tokens: int | None) -> None:
+        """Refuse a file that has other rows or tokens than were expected."""
+        expect = {"expect_rows": self.options.expect_rows, "expect_total": self.options.expect_total}
+        if (refusal := import_refusals.unexpected(self.source.name, rows=rows, tokens=tokens, **expect)) is not None:
+            raise refusal
+
     def _reject(self, row: BadRow) -> None:
         self.rejected += 1
-        if len(self.bad) < SHOWN:
+        self.problems += len(row.problems)
+        if self.problems <= SHOWN:  # whole rows, and none after the first that is not named
             self.bad += [BadLine(row.line, problem.column, problem.why) for problem in row.problems]
         if self.options.partial:
             if self._rejects is None:
@@ -247,47 +250,9 @@ class Import:
         ):
             self._reject(row)
 
-    def _bad_rows(self) -> BadData:
-        self.bad.sort(key=lambda bad: bad.line)
-        lines = [f"{self.source.name}:{bad.line}: {bad.column}: {bad.why}" for bad in self.bad[:SHOWN]]
-        more = f", the first {len(lines)} problems are named" if self.rejected > len(lines) else ""
-        nothing = "nothing more was imported" if self._resumes else "nothing was imported"
-        bad = f"{self.rejected:,} of {counted(self.tally.rows, 'row')} {fitting(self.rejected, 'is', 'are')} bad"
-        return BadData(
-            "\n".join([f"{bad}; {nothing}{more}", *lines]),
-            hint=f"mend {fitting(self.rejected, 'it', 'them')}, or import the others with --partial,"
-            f" which writes the bad {fitting(self.rejected, 'row')} to a file",
-            rejected=self.rejected,
-            rows=[{"line": b.line, "column": b.column, "why": b.why} for b in self.bad[:SHOWN]],
-        )
-
     def _already(self, batch: Batch | None) -> ImportReport:
         assert batch is not None  # noqa: S101 — open_import just said that it is done, and the lock is ours
         return self._report("already", batch)
-
-    def _reversed(self) -> ReplayOfReversed:
-        """The refusal of a file that was taken back, with the command that brings it back."""
-        batch = self.store.standing()
-        undoing = self.store.standing(batch.reversed_by) if batch is not None and batch.reversed_by else None
-        by = f" by batch {undoing.batch_id}" if undoing is not None else ""
-        hint = f"nothing was changed; {commandline.line('batches', 'show', self.batch_id)} says what to do"
-        if undoing is not None and undoing.state == "done":
-            hint = f"reversing that brings its rows back:\n{commandline.undo_batch(*undoing.ends)}"
-        return ReplayOfReversed(
-            f"this file was imported as batch {self.batch_id} and then reversed{by}", hint=hint, batch=self.batch_id
-        )
-
-    def _held(self) -> LockHeld:
-        batch = self.store.batch()
-        who = ""
-        if batch is not None and batch.opened_as is not None:
-            who = f": {batch.opened_as['claimed_by']} as {batch.opened_as['operator']}"
-        elif batch is not None:
-            who = f": {batch.claimed_by} as {batch.operator} since {batch.started_at:%Y-%m-%d %H:%M:%S} UTC"
-        return LockHeld(
-            f"{self.source.name} is being imported at this moment (batch {self.batch_id}){who}",
-            batch=self.batch_id,
-        )
 
     def _give_up(self) -> None:
         self._opened = False
