@@ -241,6 +241,17 @@ def test_stdin_with_partial_needs_a_reject_file(cli: Cli) -> None:
     assert keys(cli) == ["k1"]
 
 
+def test_a_dry_run_makes_no_reject_file_and_needs_no_place_for_one(cli: Cli) -> None:
+    content = f"{HEADER}\nu1,5,x,k1\nu2,oops,x,k2\n".encode()
+    got = cli("batch-import", "-", "--partial", "--dry-run", stdin=content)
+    assert (got.code, got.lines) == (65, [["would be granted", "1", "5"], ["rejected", "1", ""]])
+    assert "-:3: amount: " in got.err
+    cli.patch.setattr("tokenctl.services.imports.RejectFile", None)
+    write("u1,5,x,k1", "u2,oops,x,k2")
+    assert cli("batch-import", "grants.csv", "--partial", "--dry-run").code == 65
+    assert untouched(cli)
+
+
 def test_known_users_only_refuses_the_others(cli: Cli) -> None:
     cli.grant("u1", 1)
     write("u1,5,x,k1", "nobody,5,x,k2")

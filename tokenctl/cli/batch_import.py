@@ -103,7 +103,8 @@ def _work(run: Run, file: str, wanted: ImportOptions, *, dry_run: bool, yes: boo
         source = stack.enter_context(imports.open_file(file))
         run.banner()
         store = run.runtime.batch_store(imports.batch_id(source, wanted))
-        work = stack.enter_context(imports.Import(source, wanted, store, run.settings.limits, run.runtime.metrics))
+        limits, metrics = run.settings.limits, run.runtime.metrics
+        work = stack.enter_context(imports.Import(source, wanted, store, limits, metrics, dry_run=dry_run))
         already = work.prepare(progress=run.output.progress)
         if already is not None:
             return already

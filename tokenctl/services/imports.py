@@ -69,6 +69,7 @@ class Import:
     store: BatchStore
     limits: Limits
     metrics: Metrics
+    dry_run: bool = False
     tally: Tally = field(default_factory=Tally)
     plan: Plan = field(default_factory=Plan)
     bad: list[BadLine] = field(default_factory=list)
@@ -235,7 +236,7 @@ class Import:
         self.problems += len(row.problems)
         if self.problems <= SHOWN:  # whole rows, and none after the first that is not named
             self.bad += [BadLine(row.line, problem.column, problem.why) for problem in row.problems]
-        if self.options.partial:
+        if self.options.partial and not self.dry_run:
             if self._rejects is None:
                 self._rejects = RejectFile(self.source, self.options.rows, self.batch_id, self.options.reject_file)
             self._rejects.add(row)
@@ -301,7 +302,7 @@ class Import:
             plan=self.plan if outcome == "planned" else None,
             batch=batch,
             bad=tuple(sorted(self.bad, key=lambda bad: bad.line)),
-            reject_file=str(self._rejects.path) if self._rejects is not None and outcome != "planned" else None,
+            reject_file=str(self._rejects.path) if self._rejects is not None else None,
             seconds=monotonic() - self._started,
             posted=max((batch.applied or 0) - self.plan.own, 0) if outcome in ("applied", "resumed") and batch else 0,
             unconfirmed=self.unconfirmed_total() if outcome == "planned" else None,
