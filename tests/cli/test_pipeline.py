@@ -131,6 +131,8 @@ def test_an_import_tells_of_its_last_run_and_success(cli: Cli, home: Path) -> No
     cli.login("batch1")
     assert cli("batch-import", str(good), "-n").code == 0
     assert ("batch_last_run_timestamp_seconds", "batch-import") not in measured()
+    assert cli("batch-import", str(bad), "-n").code == 65
+    assert not [name for name, *_ in measured() if name.startswith("batch_")]
     assert cli("batch-import", str(good), "--yes").code == 0
     first = measured()
     assert first["batch_rows", "batch-import", "applied"] == 2
@@ -141,10 +143,32 @@ def test_an_import_tells_of_its_last_run_and_success(cli: Cli, home: Path) -> No
     job = "batch-import"
     assert second["batch_last_success_timestamp_seconds", job] == first["batch_last_success_timestamp_seconds", job]
     assert second["batch_last_run_timestamp_seconds", job] > first["batch_last_run_timestamp_seconds", job]
+    results = ("applied", "replayed", "conflicting", "refused", "rejected", "duplicate")
+    assert [second["batch_rows", job, result] for result in results] == [0, 0, 0, 0, 1, 0]
     assert cli("batch-import", str(bad), "--yes", "--partial").code == 65
     third = measured()
     assert (third["batch_rows", job, "applied"], third["batch_rows", job, "rejected"]) == (1, 1)
     assert third["batch_last_success_timestamp_seconds", job] == first["batch_last_success_timestamp_seconds", job]
+
+
+def test_a_file_that_was_imported_before_is_no_new_success(cli: Cli, home: Path) -> None:
+    success = ("batch_last_success_timestamp_seconds", "batch-import")
+    cli.login("batch1")
+    for name in ("old", "new"):
+        (home / name).write_text(f"user_id,amount,reason,idempotency_key\nu1,5,test,{name}\n")
+        assert cli("batch-import", name, "--yes").code == 0
+    newest = measured()[success]
+    [(finished,)] = cli.db.rows("SELECT extract(epoch FROM max(finished_at))::float FROM tokenctl.import_batches")
+    assert newest == pytest.approx(finished, abs=1e-5)
+    for name in ("new", "old"):
+        assert cli("batch-import", name, "--yes").code == 0
+        assert measured()[success] == newest
+    assert measured()["batch_rows", "batch-import", "applied"] == 1
+    (Path(os.environ["XDG_STATE_HOME"]) / "tokenctl" / "metrics.db").unlink()  # a new machine
+    assert cli("batch-import", "old", "--yes", "-n").code == 0
+    assert success not in measured()
+    assert cli("batch-import", "old", "--yes").code == 0
+    assert 1.7e9 < measured()[success] < newest
 
 
 def test_a_rate_limit_says_when_to_come_back(cli: Cli, home: Path) -> None:

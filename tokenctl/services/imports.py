@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 #: What metrics call this job.
 JOB = "batch-import"
+#: What becomes of a row, by the names of a batch's counts.
+RESULTS = ("applied", "replayed", "conflicting", "refused", "rejected", "duplicate")
 #: Problems of bad rows that are named in a message; all of them go to the reject file.
 SHOWN = 100
 #: Decompressed bytes of a file that are read at most, and how far gzip may inflate.
@@ -78,7 +80,7 @@ class Import:
     _rejects: RejectFile | None = None
     _opened: bool = False
     _resumes: bool = False
-    _is_job: bool = True
+    _done: Batch | None = None
     _started: float = field(default_factory=monotonic)
 
     @property
@@ -124,7 +126,6 @@ class Import:
     def planned(self) -> ImportReport:
         """The report of a dry run; what was staged is dropped."""
         self._give_up()
-        self._is_job = False
         return self._report("planned", None)
 
     def apply(self, *, progress: Progress) -> ImportReport:
@@ -162,10 +163,8 @@ class Import:
         if self._rejects is not None:
             self._rejects.discard()
         self.store.close()
-        if self._is_job:
-            self._is_job = False
-            self.metrics.set(catalog.BATCH_LAST_RUN, time(), job=JOB)
-            self.metrics.set(catalog.BATCH_LAST_DURATION, monotonic() - self._started, job=JOB)
+        if not self.dry_run:
+            self._measure()
 
     def _blocks(self, advance: Callable[[int], None]) -> Iterator[bytes]:
         from tokenctl.grantfile.check import check
@@ -274,24 +273,22 @@ class Import:
         }
         return {flag: value for flag, value in asked.items() if value is not None and value is not False}
 
-    def _measure(self, batch: Batch) -> None:
-        """What the job's last run came to; a run that leaves rows out is no success."""
-        counts = {
-            "applied": batch.applied,
-            "replayed": batch.replayed,
-            "conflicting": batch.conflicting,
-            "refused": batch.refused,
-            "rejected": batch.rejected,
-            "duplicate": batch.duplicate,
-        }
-        for result, rows in counts.items():
-            self.metrics.set(catalog.BATCH_ROWS, rows or 0, job=JOB, result=result)
-        if not (batch.rejected or batch.conflicting or batch.refused):
-            self.metrics.set(catalog.BATCH_LAST_SUCCESS, time(), job=JOB)
+    def _measure(self) -> None:
+        """What the job's last run came to: its batch, also one that was done before; without any, only bad rows.
+
+        A run that leaves rows out is no success, and one that finds its file imported succeeded back then.
+        """
+        batch = self._done
+        counts = {"rejected": self.rejected} if batch is None else {name: getattr(batch, name) for name in RESULTS}
+        for result in RESULTS:
+            self.metrics.set(catalog.BATCH_ROWS, counts.get(result) or 0, job=JOB, result=result)
+        if batch is not None and batch.finished_at and not (batch.rejected or batch.conflicting or batch.refused):
+            self.metrics.rise(catalog.BATCH_LAST_SUCCESS, batch.finished_at.timestamp(), job=JOB)
+        self.metrics.set(catalog.BATCH_LAST_RUN, time(), job=JOB)
+        self.metrics.set(catalog.BATCH_LAST_DURATION, monotonic() - self._started, job=JOB)
 
     def _report(self, outcome: str, batch: Batch | None) -> ImportReport:
-        if batch is not None:
-            self._measure(batch)
+        self._done = batch
         return ImportReport(
             outcome=outcome,
             batch_id=self.batch_id,

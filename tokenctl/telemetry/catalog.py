@@ -91,6 +91,8 @@ OPERATION_DURATION = Metric(
 
 # What a batch job's last run was like. Gauges, because an alert asks how the last run
 # went and when; who sets the rows sets every result, zeros too, or an old number stays.
+# A file that was imported before is no new success, and may be older than the newest: last
+# success only rises.
 BATCH_LAST_SUCCESS = _gauge("batch_last_success_timestamp_seconds", "When the job last succeeded, in Unix time.", "job")
 BATCH_LAST_RUN = _gauge("batch_last_run_timestamp_seconds", "When the job last ended, in Unix time.", "job")
 BATCH_LAST_DURATION = _gauge("batch_last_duration_seconds", "How long the job's last run took.", "job")

@@ -52,6 +52,9 @@ _ADD = """
 INSERT INTO series VALUES (?, ?, ?) ON CONFLICT (metric, labels) DO UPDATE SET value = value + excluded.value
 """
 _SET = "INSERT INTO series VALUES (?, ?, ?) ON CONFLICT (metric, labels) DO UPDATE SET value = excluded.value"
+_RAISE = """
+INSERT INTO series VALUES (?, ?, ?) ON CONFLICT (metric, labels) DO UPDATE SET value = max(value, excluded.value)
+"""
 _FILL = """
 INSERT INTO buckets VALUES (?, ?, ?, ?) ON CONFLICT (metric, labels, bound) DO UPDATE SET count = count + excluded.count
 """
@@ -66,6 +69,7 @@ class _Pending:
 
     added: dict[_Key, float] = field(default_factory=lambda: defaultdict(float))
     latest: dict[_Key, float] = field(default_factory=dict)
+    risen: dict[_Key, float] = field(default_factory=dict)
     filled: dict[_Key, dict[float, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
 
 
@@ -86,6 +90,10 @@ class Metrics:
     def set(self, metric: Metric, value: float, **labels: str) -> None:
         """Give a gauge its value; what it was before is forgotten."""
         self._record(metric, "gauge", value, labels)
+
+    def rise(self, metric: Metric, value: float, **labels: str) -> None:
+        """Give a gauge its value unless it has a greater one: a moment that is told later than a newer one."""
+        self._record(metric, "gauge", value, labels, rises=True)
 
     def observe(self, metric: Metric, value: float, **labels: str) -> None:
         """Put one value, zero or more and in the metric's unit, into a histogram."""
@@ -116,7 +124,7 @@ class Metrics:
         """
         with self._lock:
             pending, self._pending = self._pending, _Pending()
-        if self._state is None or not (pending.added or pending.latest):
+        if self._state is None or not (pending.added or pending.latest or pending.risen):
             return None
         from tokenctl.statefile import StateUnusable  # not before there is something to write
 
@@ -134,14 +142,15 @@ class Metrics:
         with self._state.transaction(write=False) as connection:
             return _read(connection)
 
-    def _record(self, metric: Metric, kind: str, value: float, labels: dict[str, str]) -> None:
+    def _record(self, metric: Metric, kind: str, value: float, labels: dict[str, str], *, rises: bool = False) -> None:
         fits = metric.kind == kind and labels.keys() == set(metric.labels) and math.isfinite(value)
         if not fits or (value < 0 and kind != "gauge"):
             metric, value, labels = METRICS_DROPPED, 1, {"cause": "misuse"}
         key = (metric.name, tuple(labels[name] for name in metric.labels))
         with self._lock:
             if metric.kind == "gauge":
-                self._pending.latest[key] = value
+                into = self._pending.risen if rises else self._pending.latest
+                into[key] = max(value, into.get(key, value)) if rises else value
                 return
             self._pending.added[key] += value
             if metric.kind == "histogram":
@@ -154,7 +163,7 @@ def _write(connection: sqlite3.Connection, pending: _Pending) -> None:
     """Add the numbers; a series that the file has no room for is counted as dropped instead."""
     dropped: _Key = (METRICS_DROPPED.name, ("limit",))
     room: int | None = None
-    for key in [*pending.added, *pending.latest]:
+    for key in [*pending.added, *pending.latest, *pending.risen]:
         if connection.execute("SELECT 1 FROM series WHERE metric = ? AND labels = ?", _row(key)).fetchone():
             continue
         if room is None:
@@ -163,10 +172,12 @@ def _write(connection: sqlite3.Connection, pending: _Pending) -> None:
         if room < 0 and key[0] != METRICS_DROPPED.name:
             pending.added.pop(key, None)
             pending.latest.pop(key, None)
+            pending.risen.pop(key, None)
             pending.filled.pop(key, None)
             pending.added[dropped] += 1
     connection.executemany(_ADD, [(*_row(key), value) for key, value in pending.added.items()])
     connection.executemany(_SET, [(*_row(key), value) for key, value in pending.latest.items()])
+    connection.executemany(_RAISE, [(*_row(key), value) for key, value in pending.risen.items()])
     connection.executemany(
         _FILL,
         [(*_row(key), bound, n) for key, filled in pending.filled.items() for bound, n in filled.items()],

@@ -14,8 +14,8 @@ from tokenctl.telemetry.catalog import ALL, Metric, reason_label
 
 PACKAGE = Path(__file__).parents[3] / "tokenctl"
 CONSTANTS = {name: value for name, value in vars(catalog).items() if isinstance(value, Metric)}
-KINDS = {"count": {"counter"}, "set": {"gauge"}, "observe": {"histogram"}, "timed": {"histogram"}}
-NUMBERS = {"count": {"amount"}, "set": {"value"}, "observe": {"value"}, "timed": set[str]()}
+KINDS = {"count": {"counter"}, "set": {"gauge"}, "rise": {"gauge"}, "observe": {"histogram"}, "timed": {"histogram"}}
+NUMBERS = {"count": {"amount"}, "set": {"value"}, "rise": {"value"}, "observe": {"value"}, "timed": set[str]()}
 
 
 @pytest.mark.parametrize("metric", ALL.values(), ids=ALL)

@@ -67,6 +67,15 @@ def test_a_second_flush_adds_only_what_is_new(state: StateFile) -> None:
     }
 
 
+def test_what_rises_keeps_the_greatest_value(state: StateFile) -> None:
+    for values, greatest in (((5.0, 3.0), 5.0), ((4.0,), 5.0), ((6.0,), 6.0)):
+        kept = Metrics(state)
+        for value in values:
+            kept.rise(catalog.BATCH_LAST_SUCCESS, value, job="j")
+        assert kept.flush() is None
+        assert stored(state) == {("tokenctl_batch_last_success_timestamp_seconds", "j"): greatest}
+
+
 def test_without_numbers_no_file_is_made(state: StateFile) -> None:
     assert Metrics(state).flush() is None
     assert not state.path.parent.exists()
