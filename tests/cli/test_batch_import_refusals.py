@@ -108,6 +108,36 @@ def test_expectations_are_held_to(cli: Cli, options: list[str], code: int) -> No
     assert untouched(cli) == (code != 0)
 
 
+def test_a_file_that_was_imported_before_is_held_to_expectations_too(cli: Cli) -> None:
+    """Yesterday's file that is delivered once more is no success of today's job."""
+    write("u1,5,x,k1", "u2,7,x,k2")
+    assert cli("batch-import", "grants.csv", "--yes").code == 0
+    before = cli.written()
+    for flags, has in (
+        (("--expect-rows", "3"), "2 rows, --expect-rows says 3"),
+        (("--expect-total", "13"), "12 tokens in its good rows, --expect-total says 13"),
+        (("--expect-rows", "2", "--expect-total", "0"), "12 tokens in its good rows, --expect-total says 0"),
+    ):
+        for end in ("--yes", "--dry-run"):
+            got = cli("batch-import", "grants.csv", end, *flags, "--json")
+            assert (got.code, got.problem["type"]) == (2, "urn:tokenctl:problem:limit-not-confirmed")
+            assert got.problem["detail"] == f"grants.csv has {has}; nothing was changed"
+    with cli.patch.context() as patch:
+        patch.setitem(sys.modules, "tokenctl.grantfile.check", None)  # neither needs the file
+        assert cli("batch-import", "grants.csv", "--yes", "--expect-rows", "2", "--expect-total", "12").code == 0
+    assert cli.written() == before
+
+
+def test_the_total_of_a_file_that_left_rows_out_is_that_of_its_good_rows(cli: Cli) -> None:
+    post(cli.db.connect("support1"), "u9", 1, key="taken")
+    write("u1,5,x,k1", "u1,5,x,k1", "u2,oops,x,k2", "u9,100,x,taken")
+    total = ("--expect-rows", "4", "--expect-total", "110")
+    for _ in range(2):
+        assert cli("batch-import", "grants.csv", "--yes", "--partial", *total).code == 65
+    got = cli("batch-import", "grants.csv", "--yes", "--partial", "--expect-total", "5")
+    assert (got.code, "grants.csv has 110 tokens in its good rows" in got.err) == (2, True)
+
+
 def test_a_last_line_without_newline_needs_an_expectation(cli: Cli) -> None:
     Path("cut.csv").write_text(f"{HEADER}\nu1,5,x,k1\nu2,500,x,k2")
     got = cli("batch-import", "cut.csv", "--yes")

@@ -169,6 +169,9 @@ def test_a_file_that_was_imported_before_is_no_new_success(cli: Cli, home: Path)
     assert success not in measured()
     assert cli("batch-import", "old", "--yes").code == 0
     assert 1.7e9 < measured()[success] < newest
+    assert cli("batch-import", "new", "--yes", "--expect-rows", "2").code == 2
+    assert 1.7e9 < measured()[success] < newest
+    assert measured()["batch_rows", "batch-import", "applied"] == 0
 
 
 def test_a_rate_limit_says_when_to_come_back(cli: Cli, home: Path) -> None:

@@ -295,6 +295,13 @@ PROGRAM = (
         (f"{_REFUSED}::test_a_last_line_without_newline_needs_an_expectation",),
     ),
     Mutation(
+        "a file that was imported before is held to expectations",
+        "tokenctl/services/imports.py",
+        "        self._hold_to(batch.rows_read or 0, tokens)\n",
+        "",
+        (f"{_REFUSED}::test_a_file_that_was_imported_before_is_held_to_expectations_too",),
+    ),
+    Mutation(
         "what is imported is what was checked",
         "tokenctl/grantfile/source.py",
         "        if digest.hexdigest() != self.sha256:",

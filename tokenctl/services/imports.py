@@ -108,7 +108,7 @@ class Import:
         if outcome == "not_allowed":
             raise NotAllowed("the database's role may not import", hint="it needs tokenctl_batch")
         if outcome == "done":
-            return self._already(known)
+            return self._already(known, progress)
         if outcome == "reversed":
             raise import_refusals.taken_back(self.store, self.batch_id)
         self._opened = True
@@ -250,9 +250,24 @@ class Import:
         ):
             self._reject(row)
 
-    def _already(self, batch: Batch | None) -> ImportReport:
+    def _already(self, batch: Batch | None, progress: Progress) -> ImportReport:
         assert batch is not None  # noqa: S101 — open_import just said that it is done, and the lock is ours
+        tokens = None if self.options.expect_total is None else self._imported_total(batch, progress)
+        self._hold_to(batch.rows_read or 0, tokens)
         return self._report("already", batch)
+
+    def _imported_total(self, batch: Batch, progress: Progress) -> int:
+        """The tokens in the good rows of a file that was imported: of one that left rows out, the file has to tell."""
+        if not (batch.rejected or batch.conflicting or batch.refused or batch.duplicate):
+            return (batch.applied_tokens or 0) + (batch.replayed_tokens or 0)
+        from tokenctl.grantfile.check import check
+
+        tally = Tally()
+        with progress("checking", self.source.size) as advance:
+            for block in check(self.source, self.options.rows):
+                tally.add(block)
+                advance(block.bytes_read)
+        return tally.tokens
 
     def _give_up(self) -> None:
         self._opened = False
