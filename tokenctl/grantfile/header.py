@@ -75,12 +75,17 @@ def _refuse_missing(names: set[str], place: str, options: CheckOptions) -> None:
         raise BadData(f"{place}: the column {' and '.join(missing)} is missing", hint=_HINT + remedy)
     has_keys = "idempotency_key" in names
     if has_keys and options.campaign:
-        raise UsageError(
-            f"{place}: the file has keys of its own, and --campaign gives others",
-            hint="leave out --campaign, or remove the key column from the file",
-        )
+        raise keys_beside_campaign(place)
     if not has_keys and not options.campaign:
         raise BadData(
             f"{place}: no row has an idempotency key",
             hint="add the column idempotency_key, or give --campaign NAME for one grant per user",
         )
+
+
+def keys_beside_campaign(place: str) -> UsageError:
+    """The error for a file that has keys, and a campaign that gives others; `place` is where its first row is named."""
+    return UsageError(
+        f"{place}: the file has keys of its own, and --campaign gives others",
+        hint="leave out --campaign, or remove the key column from the file",
+    )

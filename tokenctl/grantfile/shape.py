@@ -10,7 +10,8 @@ from typing import NamedTuple
 from tokenctl.errors import BadData
 from tokenctl.grantfile.encoding import decode, refuse_foreign
 from tokenctl.grantfile.fields import FIELDS, IGNORED, canonical
-from tokenctl.grantfile.header import read_header
+from tokenctl.grantfile.header import keys_beside_campaign, read_header
+from tokenctl.grantfile.objects import members
 from tokenctl.grantfile.options import CheckOptions
 from tokenctl.grantfile.source import Lines, Source
 
@@ -92,6 +93,8 @@ def _json_lines(start: _Start, options: CheckOptions, name: str) -> Shape:
         raise BadData(f"{place}: is not JSON Lines: a line is an object {{…}}", hint="is it CSV? Then --format-in csv")
     if text == "{" or text.endswith(","):
         raise BadData(f"{place}: an object runs over several lines", hint=f"one object a line: jq -c . {name}")
+    if options.campaign and members(text).values.get("idempotency_key") not in (None, ""):
+        raise keys_beside_campaign(place)  # as of a header that has them, and not for every row
     columns = tuple(field for field in FIELDS if not (options.campaign and field == "idempotency_key"))
     return Shape("", _expected_members(text, columns), columns, start.begin, start.line)
 

@@ -187,6 +187,14 @@ HEADERS = [
         error=UsageError,
         options={"campaign": "spring"},
     ),
+    Case(
+        "json-keys-twice",
+        r"grants\.jsonl:1: the file has keys of its own, and --campaign gives others",
+        jsonl(*['{"user_id": "u1", "amount": 5, "reason": "test", "key": "k1"}'] * 60),
+        error=UsageError,
+        file_name="grants.jsonl",
+        options={"campaign": "spring"},
+    ),
     Case("blank-in-header", r"' amount' is no column .* remove the blanks", csv(header="user_id, amount,reason,key")),
     Case(
         "capital-header", r"'Amount' is no column .* did you mean 'amount'\?", csv(header="user_id,Amount,reason,key")

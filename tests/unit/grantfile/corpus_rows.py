@@ -162,8 +162,8 @@ ROWS = [
     ),
     Case(
         "json-key-and-campaign",
-        r":1: idempotency_key: has a key beside --campaign",
-        jsonl(_FIRST),
+        r":2: idempotency_key: has a key beside --campaign",
+        jsonl('{"user_id": "u0", "amount": 5, "reason": "test", "key": ""}', _FIRST),
         error=None,
         options={"campaign": "spring"},
     ),
