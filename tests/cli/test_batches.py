@@ -139,6 +139,47 @@ def test_show_points_at_the_rejects_where_they_are(imported: Cli, home: Path) ->
     assert {len(imported("batches", "show", one).lines[0]) for one in (bad, good)} == {29}
 
 
+def test_show_points_at_the_rejects_where_they_were_asked_to_be(imported: Cli) -> None:
+    asked = ("batch-import", "bad.csv", "--yes", "--partial", "--campaign", "may")
+    assert imported(*asked, "--reject-file", "mine.csv").code == 65
+    data = imported("batches", "show", ids(imported)[0], "--json").json["data"]
+    assert (data["rejects"], data["command"]) == ("mine.csv", "tokenctl batch-import mine.csv --campaign may")
+    again = imported(*asked, "--json")
+    assert (again.code, again.json["data"]["reject_file"]) == (65, "mine.csv")
+    assert "1 row was left out; it is in mine.csv" in imported(*asked).err
+
+
+def test_a_file_that_left_rows_out_is_not_to_be_mended_once_it_is_done(imported: Cli) -> None:
+    bad = ids(imported)[0]
+    got = imported("batch-import", "bad.csv", "--yes", "--partial", "--campaign", "spring")
+    assert got.code == 65
+    assert got.err.endswith(
+        f": 1 row was left out; it is in bad.{bad}.rejected.csv\n          mend it and import that file\n"
+    )
+
+
+def test_a_file_of_which_the_ledger_did_not_take_rows_is_not_to_be_mended_once_it_is_done(cli: Cli) -> None:
+    cli.login("batch1")
+    most = "999999999999999"
+    rows = "".join(f"u1,{most},promo,k{n}\n" for n in range(10))
+    for name, more, told in (
+        ("full.csv", "u2,5,promo,k1\n", "10 rows were left out"),
+        ("both.csv", "u2,x,promo,k1\n", "11 rows were left out; 1 of them is in both."),
+    ):
+        Path(name).write_text(f"user_id,amount,reason,idempotency_key\n{rows}{more}", encoding="utf-8")
+        total = str(int(most) * 10 + (5 if name == "full.csv" else 0))
+        asked = ("batch-import", name, "--yes", "--partial", "--expect-total", total)
+        assert cli(*asked).code == 65
+        got = cli(*asked)
+        assert (got.code, told in got.err) == (65, True)
+        assert got.err.endswith(f"tokenctl batches show {ids(cli)[0]} says what to do\n")
+        assert "import it again" not in got.err
+        assert "import the file again" not in got.err
+    data = cli("batches", "show", ids(cli)[0], "--json").json["data"]
+    assert data["next"].startswith("put the rows named below into a new file, mended, and import that; mend the rej")
+    assert shlex.split(data["command"]) == ["tokenctl", "batch-import", data["rejects"]]
+
+
 def test_the_printed_undo_and_command_do_what_they_say(imported: Cli) -> None:
     _, good = ids(imported)
     undo = imported("batches", "show", good, "--json").json["data"]["undo"]
@@ -199,7 +240,9 @@ def test_rows_that_the_ledger_did_not_take_are_named(cli: Cli) -> None:
         "f.csv:2: idempotency_key: was used with other content (x:1)",
         "f.csv:4: idempotency_key: was granted before (z:1) and then reversed",
     ]
-    assert cli("batches", "show", "a" * 12, "--json").json["data"]["findings"] == [
+    data = cli("batches", "show", "a" * 12, "--json").json["data"]
+    assert data["next"] == "put the rows named below into a new file, mended, and import that"
+    assert data["findings"] == [
         {"line": 2, "problem": "conflict", "user_id": "x", "id": "x:1"},
         {"line": 4, "problem": "reversed", "user_id": "z", "id": "z:1"},
     ]

@@ -186,12 +186,15 @@ def _end(report: ImportReport) -> None:
 def _way_on(report: ImportReport, rejected: int, met: int) -> tuple[str, str]:
     """Where the rows are that were left out, and what to do: those that were met while posting are in no file."""
     it = fitting(rejected or met, "it", "them")
+    told = f"{commandline.line('batches', 'show', report.batch_id)} says what to do"
     if report.reject_file is None:
-        return "", f"mend {it} and import the file again: no row is posted twice"
+        again = f"mend {it} and import the file again: no row is posted twice"
+        return "", told if report.outcome == "already" else again
     if not met:
         return f"; {fitting(rejected, 'it is', 'they are')} in {report.reject_file}", f"mend {it} and import that file"
     where = f"; {rejected:,} of them {fitting(rejected, 'is', 'are')} in {report.reject_file}"
     rest = f"mend the rest in {report.file_name} and import it again: no row is posted twice"
+    rest = told if report.outcome == "already" else rest
     return where, f"mend {it} and import that file; {rest}"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tokenctl import commandline
 from tokenctl.errors import NotFound, TokenctlError
 from tokenctl.grantfile.rejects import beside
-from tokenctl.models import BatchStanding, Finding, ImportReport, Selection
+from tokenctl.models import Batch, BatchStanding, Finding, ImportReport, Selection
 from tokenctl.services import reversal_sets
 from tokenctl.storage.batches import Batches
 from tokenctl.wording import counted, fitting
@@ -27,8 +27,8 @@ _ASKED: dict[str, type] = {
 class BatchReport:
     """A batch, the rows that the ledger did not take, and the way on.
 
-    `rejects` is where its bad rows are, unless --reject-file named another place; `next` is
-    a sentence and `command` what it means to run; `undo` reverses the whole batch.
+    `rejects` is where its bad rows are; `next` is a sentence and `command` what it means to run;
+    `undo` reverses the whole batch.
     """
 
     batch: BatchStanding
@@ -53,7 +53,7 @@ def show(batches: Batches, batch_id: str, *, ledger_name: str) -> BatchReport:
     findings = tuple(batches.findings(batch_id)) if batch.conflicting or batch.refused else ()
     if batch.kind == "reversal":  # its lines are of no file, and start anew in each partition
         findings = tuple(sorted(findings, key=lambda found: (found.user_id, int(found.other or 0))))
-    rejects = _rejects(batch)
+    rejects = rejects_of(batch)
     undoing = batches.one(batch.reversed_by) if batch.reversed_by is not None else None
     advice, command = _way_on(batch, rejects) if undoing is None else _way_back(undoing)
     undo = commandline.undo_batch(*batch.ends) if batch.standing == "done" else None
@@ -90,7 +90,7 @@ def again(batch: BatchStanding) -> str | None:
     return None if batch.file_name in (None, "-") else _import(str(batch.file_name), batch, **_asked(batch))
 
 
-def _asked(batch: BatchStanding) -> dict[str, object]:
+def _asked(batch: Batch) -> dict[str, object]:
     """The further options of an import, as far as they are such: its login could have written anything there."""
     asked = batch.options.get("asked")
     given = asked.items() if isinstance(asked, dict) else ()
@@ -123,12 +123,28 @@ def _way_on(batch: BatchStanding, rejects: str | None) -> tuple[str, str | None]
             return "it was cut off; the same command posts the rest, and no row twice", again(batch)
         case _ if batch.kind == "reversal" and batch.refused:
             return "not all could be reversed; the same command takes back the rest when it can be", again(batch)
+        case _ if batch.kind == "reversal" and batch.conflicting:
+            one = fitting(batch.conflicting, "entry", "entries")
+            return f"reverse the {one} named below one by one with --idempotency-key", None
+        case _ if batch.conflicting or batch.refused:
+            return _way_on_with_met(batch, rejects)
         case _ if rejects:
             return "mend the rejected rows and import that file", _import(rejects, batch)
         case _ if batch.rejected:
             return "mend the rejected rows and import the file that --reject-file named", None
         case _:
             return "nothing is left to do", None
+
+
+def _way_on_with_met(batch: BatchStanding, rejects: str | None) -> tuple[str, str | None]:
+    """The same where the ledger did not take rows of a file: they are in no file but that one, which is done."""
+    left = (batch.conflicting or 0) + (batch.refused or 0)
+    advice = f"put the {fitting(left, 'row')} named below into a new file, mended, and import that"
+    if not batch.rejected:
+        return advice, None
+    file = rejects or "the file that --reject-file named"
+    command = None if rejects is None else _import(rejects, batch)
+    return f"{advice}; mend the rejected rows in {file} and import that, too", command
 
 
 def _way_back(undoing: BatchStanding) -> tuple[str, str | None]:
@@ -147,6 +163,11 @@ def _way_back(undoing: BatchStanding) -> tuple[str, str | None]:
     return f"batch {undoing.batch_id} reversed it; reversing that brings it back", commandline.undo_batch(*undoing.ends)
 
 
-def _rejects(batch: BatchStanding) -> str | None:
+def rejects_of(batch: Batch) -> str | None:
+    """Where the rejected rows of a batch are; None when it has none, or that cannot be told."""
+    if not batch.rejected:
+        return None
+    if (wanted := _asked(batch).get("reject-file")) is not None:
+        return str(wanted)
     file = Path(batch.file_name or "-")
-    return str(beside(file, batch.batch_id)) if batch.rejected and file.name not in ("", "-") else None
+    return str(beside(file, batch.batch_id)) if file.name not in ("", "-") else None

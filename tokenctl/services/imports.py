@@ -24,7 +24,7 @@ from tokenctl.grantfile.rejects import RejectFile
 from tokenctl.grantfile.source import Source, open_source
 from tokenctl.grantfile.tally import Tally
 from tokenctl.models import BadLine, Batch, Finding, ImportReport, Plan
-from tokenctl.services import import_refusals
+from tokenctl.services import batches, import_refusals
 from tokenctl.services.bad_lines import as_bad_line
 from tokenctl.settings import Limits
 from tokenctl.storage.imports import BatchStore
@@ -302,6 +302,12 @@ class Import:
         self.metrics.set(catalog.BATCH_LAST_RUN, time(), job=JOB)
         self.metrics.set(catalog.BATCH_LAST_DURATION, monotonic() - self._started, job=JOB)
 
+    def _reject_file(self, batch: Batch | None) -> str | None:
+        """Where the bad rows are: of this run, or of the one that imported the file before."""
+        if self._rejects is not None:
+            return str(self._rejects.path)
+        return None if batch is None else batches.rejects_of(batch)
+
     def _report(self, outcome: str, batch: Batch | None) -> ImportReport:
         self._done = batch
         return ImportReport(
@@ -314,7 +320,7 @@ class Import:
             plan=self.plan if outcome == "planned" else None,
             batch=batch,
             bad=tuple(sorted(self.bad, key=lambda bad: bad.line)),
-            reject_file=str(self._rejects.path) if self._rejects is not None else None,
+            reject_file=self._reject_file(batch),
             seconds=monotonic() - self._started,
             posted=max((batch.applied or 0) - self.plan.own, 0) if outcome in ("applied", "resumed") and batch else 0,
             unconfirmed=self.unconfirmed_total() if outcome == "planned" else None,

@@ -57,6 +57,7 @@ UNDO = f"tokenctl reverse --batch {ID} --reason mistake"
 AGAIN = f"tokenctl reverse --batch {'b' * 12} --reason wrong"
 BACK = f"tokenctl reverse --batch {'c' * 12} --reason mistake"
 FINISH = f"tokenctl reverse --batch {ID} --reason wrong"
+ASKED = {"asked": {"reject-file": "mine, too.csv"}}
 REVERSAL = {"kind": "reversal", "file_name": None, "file_sha256": None, "reverses_batch": "b" * 12, "reason": "wrong"}
 
 
@@ -72,7 +73,20 @@ REVERSAL = {"kind": "reversal", "file_name": None, "file_sha256": None, "reverse
         ({"applied": 0}, "nothing is left to do", None, None),
         ({"rejected": 2}, "mend", f"tokenctl batch-import in/nov.{ID}.rejected.csv", UNDO),
         ({"rejected": 2, "file_name": "-"}, "--reject-file", None, UNDO),
+        ({"rejected": 2, "options": ASKED}, "mend", "tokenctl batch-import 'mine, too.csv'", UNDO),
+        ({"rejected": 2, "options": ASKED, "file_name": "-"}, "mend", "tokenctl batch-import 'mine, too.csv'", UNDO),
+        ({"options": ASKED}, "nothing is left to do", None, UNDO),
+        ({"conflicting": 1}, "put the row named below into a new file, mended, and import that", None, UNDO),
+        ({"refused": 2}, "put the rows named below into a new file, mended, and import that", None, UNDO),
+        (
+            {"refused": 1, "rejected": 2},
+            f"import that; mend the rejected rows in in/nov.{ID}.rejected.csv and import that, too",
+            f"tokenctl batch-import in/nov.{ID}.rejected.csv",
+            UNDO,
+        ),
+        ({"refused": 1, "rejected": 2, "file_name": "-"}, "in the file that --reject-file named", None, UNDO),
         (REVERSAL, "nothing is left to do", None, UNDO),
+        (REVERSAL | {"conflicting": 1}, "reverse the entry named below one by one", None, UNDO),
         ({"ends": ["c" * 12]}, "nothing is left to do", None, f"tokenctl reverse --batch {'c' * 12} --reason mistake"),
         (REVERSAL | {"refused": 1}, "takes back the rest", AGAIN, UNDO),
         (REVERSAL | {"standing": "unfinished"}, "the same command", AGAIN, None),
