@@ -209,7 +209,8 @@ class ImportReport:
     """The outcome of `batch-import`, for people and programs alike.
 
     `outcome` is planned (a dry run), applied, resumed, or already (the same file again). In `seconds`
-    this run posted `posted` rows; of a dry run `unconfirmed` tokens are above the limit, and must be confirmed.
+    this run posted `posted` rows; of a dry run `unconfirmed` tokens are above the limit, and must be confirmed,
+    and the ledger would not take `conflicting` and `refused` rows as things stand.
     """
 
     outcome: str
@@ -225,6 +226,8 @@ class ImportReport:
     seconds: float = 0.0
     posted: int = 0
     unconfirmed: int | None = None
+    conflicting: int = 0
+    refused: int = 0
     by_reason: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import Cli, environment, run
-from tests.cli.test_batch_import import write
+from tests.cli.running import Cli, environment, run, terminal
+from tests.cli.test_batch_import import untouched, write
+from tests.cli.test_batch_import_refusals import FULL, FULL_TOTAL
 from tests.cli.test_resumed_imports import cut_short
 from tests.cli.test_reverse_many import batch_of
 from tests.pg import post
 from tokenctl.storage.imports import BatchStore
+from tokenctl.wording import counted
 
 WHO = "SELECT operator, claimed_by, request_id, opened_as FROM tokenctl.import_batches ORDER BY started_at DESC LIMIT 1"
 WHY = "SELECT reason, options ->> 'note', options ->> 'ticket' FROM tokenctl.import_batches WHERE kind = 'reversal'"
@@ -100,6 +102,44 @@ def test_who_looks_at_an_unfinished_batch_leaves_no_name_in_it(cli: Cli, kind: s
     assert cli(*asked, "--yes", "--request-id", "r-last").code == 0
     [after] = cli.db.rows(WHO)
     assert (after[0], after[2:]) == ("batch2", ("r-last", None))
+    cli.db.check()
+
+
+def test_rows_that_the_ledger_would_refuse_are_neither_promised_nor_kept_silent(cli: Cli) -> None:
+    write(*FULL, "u2,x,x,k")
+    asked = ("batch-import", "grants.csv", "--partial", *FULL_TOTAL)
+    rows = {"read": 12, "applied": 1, "refused": 10, "rejected": 1, "conflicting": 0, "replayed": 0, "duplicate": 0}
+    planned = cli(*asked, "--dry-run", "--json")
+    data = planned.json["data"]
+    assert (planned.code, data["rows"] | rows == data["rows"]) == (65, True), data
+    assert (data["tokens"], data["new_users"], len(data["bad"])) == (999_999_999_999_999, 1, 11)
+    assert "11 rows would be left out" in planned.err
+    assert "grants.csv:2: amount: the balance of u0 would pass" in planned.err
+    assert untouched(cli)
+    with terminal(*asked) as prompt:
+        seen = prompt.wait_for("[y/N]")
+        assert "1 row, 999,999,999,999,999 tokens for 1 user, who is new\r\n" in seen
+        assert "11 rows will be left out as things stand; --dry-run names them\r\n" in seen
+        assert "Import 1 row?" in seen
+        prompt.type("y\n")
+        assert prompt.end().code == 65
+    done = cli(*asked, "--yes", "--json")
+    assert (done.code, done.json["data"]["rows"] | rows == done.json["data"]["rows"]) == (65, True)
+    cli.db.check()
+
+
+def test_what_finishes_an_import_promises_no_row_whose_key_was_taken_meanwhile(cli: Cli) -> None:
+    write(*(f"u{n},5,x,k{n}" for n in range(20)))
+    asked = ("batch-import", "grants.csv")
+    posted = cut_short(cli, *asked, "--yes")
+    known = {user for (user,) in cli.db.rows("SELECT user_id FROM tokenctl.token_accounts")}
+    n = next(n for n in range(20) if f"u{n}" not in known)
+    post(cli.db.connect("support1"), f"u{n}", 7, key=f"k{n}")
+    planned = cli(*asked, "--dry-run", "--json")
+    counts = planned.json["data"]["rows"]
+    assert (planned.code, counts["applied"], counts["conflicting"]) == (65, 19 - posted, 1)
+    assert f"grants.csv:{n + 2}: idempotency_key: was used with other content (u{n}:1)" in planned.err
+    assert f"  {counted(19 - posted, 'row')}, " in cli(*asked, "--yes").err
     cli.db.check()
 
 

@@ -125,6 +125,9 @@ def _confirm(run: Run, work: Import, *, yes: bool) -> None:
     rows, tokens = counted(plan.fresh, "row"), counted(plan.fresh_tokens, "token")
     new = f"{plan.new_users:,} of them new" if plan.users != 1 else "who is new" if plan.new_users else "who is known"
     run.output.say(f"{rows}, {tokens} for {counted(plan.users, 'user')}, {new}", mark=" ")
+    if left := work.rejected + len(work.foreseen):
+        named = f"--dry-run names {fitting(left, 'it', 'them')}"
+        run.output.say(f"{counted(left, 'row')} will be left out as things stand; {named}", mark=" ")
     if plan.own:
         run.output.say(f"an earlier run was cut off after {counted(plan.own, 'row')}; this one finishes it", mark=" ")
     if plan.largest_user is not None and plan.largest_tokens is not None:
@@ -165,8 +168,9 @@ def _talk(run: Run, report: ImportReport) -> None:
 def _end(report: ImportReport) -> None:
     """Exit 65 when rows were left out, whether now or in the run that this one repeats."""
     batch = report.batch
-    rejected = report.rejected if batch is None else batch.rejected or 0
-    met = 0 if batch is None else (batch.conflicting or 0) + (batch.refused or 0)
+    stands = report if batch is None else batch
+    met = (stands.conflicting or 0) + (stands.refused or 0)
+    rejected = stands.rejected or 0
     left = rejected + met
     if left:
         named = (
@@ -188,7 +192,7 @@ def _way_on(report: ImportReport, rejected: int, met: int) -> tuple[str, str]:
     it = fitting(rejected or met, "it", "them")
     told = f"{commandline.line('batches', 'show', report.batch_id)} says what to do"
     if report.reject_file is None:
-        again = f"mend {it} and import the file again: no row is posted twice"
+        again = f"mend {fitting(rejected + met, 'it', 'them')} and import the file again: no row is posted twice"
         return "", told if report.outcome == "already" else again
     if not met:
         return f"; {fitting(rejected, 'it is', 'they are')} in {report.reject_file}", f"mend {it} and import that file"

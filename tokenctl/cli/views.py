@@ -275,10 +275,10 @@ def _import_rows(report: ImportReport) -> tuple[ImportRows, int]:
         "read": report.rows,
         "applied": plan.fresh,
         "replayed": plan.replayed + plan.own,
-        "conflicting": 0,
+        "conflicting": report.conflicting,
         "rejected": report.rejected,
         "duplicate": plan.duplicate,
-        "refused": 0,
+        "refused": report.refused,
     }, plan.fresh_tokens
 
 

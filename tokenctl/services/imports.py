@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 JOB = "batch-import"
 #: What becomes of a row, by the names of a batch's counts.
 RESULTS = ("applied", "replayed", "conflicting", "refused", "rejected", "duplicate")
+#: What posting finds out as well.
+MET = {"conflict", "reversed", "refused"}
 #: Problems of bad rows that are named in a message; all of them go to the reject file.
 SHOWN = 100
 #: Decompressed bytes of a file that are read at most, and how far gzip may inflate.
@@ -77,6 +79,8 @@ class Import:
     bad: list[BadLine] = field(default_factory=list)
     rejected: int = 0
     problems: int = 0
+    #: Rows that posting will leave out as things stand, and finds out itself.
+    foreseen: list[Finding] = field(default_factory=list)
     _rejects: RejectFile | None = None
     _opened: bool = False
     _resumes: bool = False
@@ -126,7 +130,9 @@ class Import:
     def planned(self) -> ImportReport:
         """The report of a dry run; what was staged is dropped."""
         self._give_up()
-        return self._report("planned", None)
+        self.bad = [*self.bad, *map(as_bad_line, self.foreseen)][:SHOWN]
+        refused = sum(finding.problem == "refused" for finding in self.foreseen)
+        return replace(self._report("planned", None), conflicting=len(self.foreseen) - refused, refused=refused)
 
     def apply(self, *, progress: Progress) -> ImportReport:
         """Post what was planned, slice by slice; the same command finishes what is cut off."""
@@ -184,32 +190,37 @@ class Import:
                 hint="are the amounts right? a large file can be split",
             )
         known_only = self.options.known_users_only
-        self.plan = self.store.plan(known_only=known_only)
-        found = self._to_leave_out(self.store.findings(known_only=known_only)) if self.plan.findings else {}
-        if found:
-            self._reject_findings([finding for findings in found.values() for finding in findings])
+        first = self.plan = self.store.plan(known_only=known_only)
+        found = self.store.findings(known_only=known_only) if first.findings else {}
+        left_out = self._to_leave_out(found)
+        dropped = {finding.line for findings in left_out.values() for finding in findings}
+        self.foreseen = [one for findings in found.values() for one in findings if one.line not in dropped]
+        if left_out:
+            self._reject_findings([finding for findings in left_out.values() for finding in findings])
         # Bad rows first: they are often why a sum is not the expected one.
         if self.rejected and not self.options.partial:
-            raise import_refusals.bad_rows(
-                self.source.name,
-                sorted(self.bad, key=lambda bad: bad.line),
-                problems=self.problems,
-                rejected=self.rejected,
-                rows=self.tally.rows,
-                resumes=self._resumes,
-            )
+            raise self._bad_rows()
         self._expectations()
-        if found:  # these very rows: what has changed since is met when they are posted
-            first = self.plan
-            self.plan = replace(
-                self.store.plan(known_only=known_only, drop=found), findings=first.findings, duplicate=first.duplicate
-            )
+        if left_out:  # these very rows: what has changed since is met when they are posted
+            self.plan = self.store.plan(known_only=known_only, drop=left_out)
+        if self.foreseen:  # they stay to be judged when they are posted, and are not promised
+            self.plan = self.store.plan(known_only=known_only, drop=found, trial=True)
+        self.plan = replace(self.plan, findings=first.findings, duplicate=first.duplicate)
+
+    def _bad_rows(self) -> BadData:
+        return import_refusals.bad_rows(
+            self.source.name,
+            sorted(self.bad, key=lambda bad: bad.line),
+            problems=self.problems,
+            rejected=self.rejected,
+            rows=self.tally.rows,
+            resumes=self._resumes,
+        )
 
     def _to_leave_out(self, found: dict[int, list[Finding]]) -> dict[int, list[Finding]]:
         """Of what stands in the way, by partition, all that posting cannot judge as well."""
-        met = {"conflict", "reversed", "refused"}
         problems = {finding.problem for findings in found.values() for finding in findings}
-        if self._resumes and not self.options.partial and problems <= met:
+        if self._resumes and not self.options.partial and problems <= MET:
             return {}  # met on the way, while posting: these are reported, and the rest is finished
         if self.options.partial:  # a balance may be another by the time of posting
             found = {part: [one for one in findings if one.problem != "refused"] for part, findings in found.items()}

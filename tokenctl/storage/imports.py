@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -241,17 +241,21 @@ class BatchStore:
                 dog.extend(self._database.deadline.left())  # a step is 8 MB at most, a file of any size
         self._ask("SELECT tokenctl.import_seal_v1(%(batch)s)", {"batch": self._batch})
 
-    def plan(self, *, known_only: bool, drop: Mapping[int, Sequence[Finding]] | None = None) -> Plan:
+    def plan(
+        self, *, known_only: bool, drop: Mapping[int, Sequence[Finding]] | None = None, trial: bool = False
+    ) -> Plan:
         """Count what would happen, and cut the batch into slices.
 
         The first call takes out rows that stand twice and are equal, and says how many, so it is not sent again
-        when its answer is lost. With `drop`, findings by partition, it takes out their rows and no others.
+        when its answer is lost. With `drop`, findings by partition, it takes out their rows and no others; what a
+        `trial` does is undone.
         """
         statement = "SELECT * FROM tokenctl.import_plan_v1(%(batch)s, %(part)s, %(known_only)s, %(drop)s)"
 
         def one(connection: Connection, part: int) -> Plan:
             lines = None if drop is None else [finding.line for finding in drop.get(part, ())]
-            with connection.cursor(row_factory=class_row(Plan)) as cursor:
+            undone = connection.transaction(force_rollback=True) if trial else nullcontext()
+            with undone, connection.cursor(row_factory=class_row(Plan)) as cursor:
                 values = {"batch": self._batch, "part": part, "known_only": known_only, "drop": lines}
                 return cursor.execute(statement, values).fetchone() or Plan()
 
