@@ -105,6 +105,19 @@ def test_an_unexpected_failure_is_logged_with_its_place_only(cli: Cli, log: Path
     assert (found[1]["level"], found[1]["outcome"]) == ("error", "bug")
 
 
+def test_a_mistyped_user_is_no_bug_and_stands_in_no_log(offline: CommandLine, home: Path) -> None:
+    offline.patch.setenv("TOKENCTL_LOG_FILE", str(home / "log"))
+    got = offline("balance", "u1", "Jane Doe")
+    assert (got.code, got.out) == (2, b"")
+    told = "tokenctl: USER: 'Jane Doe' has a blank at character 5"
+    assert got.err.startswith(told)
+    assert got.err.endswith("tokenctl balance --help\n")
+    [done] = lines(home / "log")
+    assert (done["event"], done["level"], done["outcome"], done["exit_code"]) == ("done", "info", "usage", 2)
+    assert "Jane" not in json.dumps(done)
+    assert measured()["operations_total", "balance", "usage"] == 1
+
+
 def test_claims_of_bonuses_are_counted_by_listed_reasons(cli: Cli, home: Path) -> None:
     config = home / "config" / "tokenctl" / "config.toml"
     config.parent.mkdir(parents=True)

@@ -95,7 +95,7 @@ def _checked(user: str, where: str) -> str:
         return forms.user_id(user)
     except ValueError as error:
         if where == "USER":
-            raise typer.BadParameter(str(error), param_hint=where) from error
+            raise UsageError(f"{where}: {error}", hint="tokenctl balance --help") from error
         raise BadData(f"{where}: {error}") from error
 
 

@@ -156,17 +156,10 @@ def describe(error: BaseException) -> dict[str, Any]:
 
 
 def _message(error: BaseException) -> str:
-    """What the error says, if it is ours or Python's: a driver's text may hold values and connection strings."""
+    """What the error says, if it is ours or the system's: any other text may hold values and connection strings."""
     if isinstance(error, TokenctlError):
         return error.detail
-    if isinstance(error, OSError):
-        return error.strerror or ""
-    if type(error).__module__ != "builtins":
-        return ""
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 — an argument of it cannot be told
-        return ""
+    return (error.strerror or "") if isinstance(error, OSError) else ""
 
 
 def _content(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:

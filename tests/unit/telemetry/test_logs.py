@@ -264,12 +264,12 @@ def test_no_spelling_of_a_secret_is_written(stage: Stage) -> None:
     ]
     logs.emit("info", SECRET, why=spelled, what=f"to {SECRET} and back", **{SECRET: 1})
     with logs.bind(request_id=SECRET, operation=SECRET, operator=SECRET):
-        logs.exception(caught(lambda: int(SECRET)))
+        logs.exception(ConfigError(f"no such place: {SECRET}"))
     text = stage.file.read_text()
     assert "ord&1" not in text.lower()
     assert "ord%261" not in text.lower()
     assert stage.lines[0]["what"] == "to [hidden] and back"
-    assert stage.lines[1]["message"] == 'invalid literal for int() with base 10: "[hidden]"'
+    assert stage.lines[1]["message"] == "no such place: [hidden]"
 
 
 def test_the_secrets_of_one_run_are_none_of_the_next_one(stage: Stage) -> None:
@@ -290,15 +290,15 @@ def test_an_error_is_told_by_its_places_and_not_its_values(stage: Stage) -> None
         try:
             raise DriverError(local_value)
         except DriverError as error:
-            raise KeyError("spelled out") from error
+            raise KeyError(local_value) from error
 
     stage.begin()
     logs.exception(caught(fail))
     line = stage.last
-    assert (line["level"], line["error"], line["message"]) == ("error", "KeyError", "'spelled out'")
+    assert (line["level"], line["error"], line["message"]) == ("error", "KeyError", "")
     told = [re.sub(r"^  .*/(\w+\.py):\d+ ", r"\1 ", step) for step in line["traceback"]]
     assert told == [
-        "KeyError: 'spelled out'",
+        "KeyError",
         "test_logs.py caught",
         "test_logs.py fail",
         "DriverError",
@@ -310,10 +310,6 @@ def test_an_error_is_told_by_its_places_and_not_its_values(stage: Stage) -> None
 
 
 def test_how_much_an_error_may_say(stage: Stage) -> None:
-    class Mute:
-        def __str__(self) -> str:
-            raise RuntimeError
-
     def endless() -> None:
         endless()
 
@@ -322,12 +318,9 @@ def test_how_much_an_error_may_say(stage: Stage) -> None:
         (ConfigError("our words", hint="h"), "our words"),
         (FileNotFoundError(2, "No such file", "/secret/place"), "No such file"),
         (OSError(), ""),
-        (ValueError(Mute()), ""),
-        (ValueError("two\nlines"), "two\nlines"),
-        (
-            UnicodeDecodeError("utf-8", b"S3CRET\xff", 6, 7, "bad"),
-            "'utf-8' codec can't decode byte 0xff in position 6: bad",
-        ),
+        (ConfigError("two\nlines"), "two\nlines"),
+        (ValueError("a person's 'S3CRET'"), ""),
+        (UnicodeDecodeError("utf-8", b"S3CRET\xff", 6, 7, "bad"), ""),
     ):
         logs.exception(error)
         assert stage.last["message"] == message
