@@ -337,6 +337,13 @@ EXIT_CODES = {
 HEALTH_CODES = {0: "All is well.", 1: "A warning.", 2: "Something is critical.", 3: "It cannot be told."}
 
 
+def exit_code(command: str, error: TokenctlError) -> int:
+    """What `command` ends with for `error`: for `health` whatever keeps it from looking is 3, unknown."""
+    if command != "health" or isinstance(error, PipeClosed) or error.code.startswith("health-"):
+        return error.exit_code
+    return HealthUnknown.exit_code
+
+
 def kinds() -> dict[int, list[type[TokenctlError]]]:
     """Every kind of failure by the exit code that it ends with, those of `health` aside."""
     found: dict[int, list[type[TokenctlError]]] = {}

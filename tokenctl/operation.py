@@ -15,7 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from tokenctl import __version__
-from tokenctl.errors import TokenctlError
+from tokenctl.errors import Bug, TokenctlError, exit_code
 from tokenctl.telemetry import catalog, logs
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def running(
     operation = runtime.operation
     logs.configure(settings.log, verbose=settings.verbose, debug=settings.debug, stderr_write=warn)
     _hide_secrets(settings)
-    end = {"outcome": "interrupted", "exit_code": 130}
+    end: dict[str, Any] = {}
     with logs.bind(request_id=operation.request_id, operation=operation.name, operator=operation.claimed_by):
         try:
             _admit(runtime, settings)
@@ -73,11 +73,14 @@ def running(
         except TokenctlError as error:
             about = {"operation": operation.name, "cause": _cause(error), "user_id": subject}
             error.context = {**{key: value for key, value in about.items() if value}, **error.context}
-            end = {"outcome": error.code, "exit_code": error.exit_code}
+            end = {"outcome": error.code, "exit_code": exit_code(operation.name, error)}
             raise
         except Exception as error:
-            end = {"outcome": "bug", "exit_code": 70}
+            end = {"outcome": "bug", "exit_code": exit_code(operation.name, Bug())}
             logs.exception(error)
+            raise
+        except BaseException as stop:  # a signal; of Ctrl-C Python's own exception says no code
+            end = {"outcome": "interrupted", "exit_code": getattr(stop, "exit_code", 130)}
             raise
         finally:
             if runtime.unreplicated:

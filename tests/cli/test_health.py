@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -14,7 +15,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import ENOUGH_S, ROOT, TOKENCTL, Cli, CommandLine, environment, on_terminal, run, without_escapes
+from tests.cli.running import (
+    ENOUGH_S,
+    NOWHERE,
+    ROOT,
+    TOKENCTL,
+    Cli,
+    CommandLine,
+    environment,
+    on_terminal,
+    run,
+    shell,
+    without_escapes,
+)
 from tests.integration.embedded_servers import farm
 from tests.unit.cli.test_health_views import LINE
 from tokenctl.errors import BreakerOpen
@@ -218,6 +231,30 @@ def test_output_that_cannot_be_written_is_unknown() -> None:
             )  # fmt: skip
         assert done.returncode == 3, form
         assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argv", "raised", "outcome"),
+    [
+        ((), "", "health-critical"),
+        (("--warn", "nope=1"), "", "usage"),
+        ((), "1", "bug"),
+    ],
+)
+def test_the_log_has_the_code_that_it_ends_with(
+    offline: CommandLine, home: Path, argv: tuple[str, ...], raised: str, outcome: str
+) -> None:
+    offline.patch.setenv("TOKENCTL_LOG_FILE", str(home / "log"))
+    offline.patch.setenv("TOKENCTL_TEST_RAISE", raised)
+    got = offline("health", *argv)
+    done = json.loads((home / "log").read_text().splitlines()[-1])
+    assert (done["event"], done["outcome"], done["exit_code"]) == ("done", outcome, got.code)
+
+
+def test_the_log_has_the_code_of_a_closed_pipe(home: Path) -> None:
+    assert shell("tokenctl health | true", TOKENCTL_LOG_FILE=str(home / "log"), TOKENCTL_DATABASE_URL=NOWHERE).code == 0
+    done = json.loads((home / "log").read_text().splitlines()[-1])
+    assert (done["outcome"], done["exit_code"]) == ("pipe-closed", 141)
 
 
 def test_health_as_a_word_is_no_command(offline: CommandLine) -> None:

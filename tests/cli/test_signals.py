@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -69,14 +70,16 @@ def test_while_it_is_still_starting(home: Path, number: signal.Signals) -> None:
 
 
 @BOTH
-def test_while_it_connects(number: signal.Signals) -> None:
+def test_while_it_connects(home: Path, number: signal.Signals) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(ENOUGH_S)
         address = f"postgresql://u@127.0.0.1:{server.getsockname()[1]}/x?connect_timeout=600"
-        with started("balance", "u1", TOKENCTL_DATABASE_URL=address) as process:
+        with started("balance", "u1", TOKENCTL_DATABASE_URL=address, TOKENCTL_LOG_FILE=str(home / "log")) as process:
             peer, _ = server.accept()
             with peer:
                 ends_of(process, number)
+    done = json.loads((home / "log").read_text())
+    assert (done["event"], done["outcome"], done["exit_code"]) == ("done", "interrupted", 128 + number)
 
 
 @BOTH

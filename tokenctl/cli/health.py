@@ -10,7 +10,7 @@ import typer
 
 from tokenctl.cli.command import command
 from tokenctl.cli.options import reads
-from tokenctl.errors import HealthUnknown, TokenctlError, UsageError
+from tokenctl.errors import TokenctlError, UsageError, exit_code
 
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
@@ -134,23 +134,18 @@ def _sources(run: Run) -> Sources:
     )
 
 
-def ended(output: Output, error: TokenctlError, *, request_id: str | None) -> int:
-    """Tell how a run of `health` failed, and answer its exit code as monitoring systems read it.
-
-    What kept the checks from being made, a wrong command line included, is 3, unknown.
-    """
+def ended(output: Output, error: TokenctlError, *, request_id: str | None) -> None:
+    """Tell how a run of `health` failed: by its report, or by what kept the checks from being made."""
     from tokenctl.cli import health_views as views
 
     if views.was_printed(error):
         if output.form in _PRINTED:
             output.error(error)
-        return error.exit_code
-    if output.form == "nagios":
+    elif output.form == "nagios":
         with contextlib.suppress(TokenctlError):  # nobody reads it
             output.text(views.nagios_failure(error))
     else:
-        output.error(error, request_id=request_id, exit_code=HealthUnknown.exit_code)
-    return HealthUnknown.exit_code
+        output.error(error, request_id=request_id, exit_code=exit_code("health", error))
 
 
 def register(app: typer.Typer) -> None:

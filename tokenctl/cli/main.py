@@ -15,13 +15,15 @@ import typer
 
 from tokenctl.cli.app import assemble
 from tokenctl.cli.command import Interrupted, State
-from tokenctl.errors import Bug, PipeClosed, TokenctlError, UsageError
+from tokenctl.errors import Bug, PipeClosed, TokenctlError, UsageError, exit_code
 
 _FORMAT = "TOKENCTL_FORMAT"
 
 
 class Terminated(BaseException):
     """SIGTERM or SIGHUP came: clean up and end."""
+
+    exit_code = 143
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
         if state.output is not None and state.output.unfinished:
             for line in f"tokenctl: interrupted; {state.output.unfinished}".splitlines():
                 state.output.warn(line)
-        return 143 if isinstance(stop, Terminated) else 130
+        return stop.exit_code if isinstance(stop, Terminated) else 130
     except PipeClosed as error:
         return error.exit_code
     except TokenctlError as error:
@@ -56,11 +58,11 @@ def _fail(argv: Sequence[str], state: State, error: TokenctlError) -> int:
     from tokenctl.output import Output
 
     output = state.output or Output(form=_form(argv, state.environ))
-    code = error.exit_code
-    if list(argv[:1]) == ["health"]:  # what reads its exit code knows four of them
+    command = "".join(argv[:1])
+    if command == "health":  # what reads its exit code knows four of them
         from tokenctl.cli import health  # loaded by that command
 
-        code = health.ended(output, error, request_id=state.request_id)
+        health.ended(output, error, request_id=state.request_id)
     else:
         output.error(error, request_id=state.request_id)
     if state.debug and sys.stderr is not None:
@@ -71,7 +73,7 @@ def _fail(argv: Sequence[str], state: State, error: TokenctlError) -> int:
             sys.stderr.write(f"caused by {type(cause).__name__}\n")
             traceback.print_tb(cause.__traceback__)
             cause = cause.__cause__
-    return code
+    return exit_code(command, error)
 
 
 def _usage(error: typer.TyperException) -> UsageError:
