@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -92,7 +94,8 @@ def test_a_silent_name_server_is_not_waited_for(monkeypatch: pytest.MonkeyPatch)
     ids=["role", "database", "sslmode", "not a standby", "options"],
 )
 def test_what_only_a_person_can_mend(each_db: LedgerDB, old: str, new: str, expected: tuple[Fault, int, str]) -> None:
-    assert connecting(re.sub(old, new, each_db.conninfo("support1"), count=1)) == expected
+    for seconds in (20, 1.9):  # the second leaves no time to ask whether the server is up
+        assert connecting(re.sub(old, new, each_db.conninfo("support1"), count=1), seconds) == expected
 
 
 def test_a_connection_string_that_cannot_be_read() -> None:
@@ -293,6 +296,31 @@ def test_somebody_who_hangs_up_in_the_middle_of_a_login(words: bytes) -> None:
         conninfo = f"postgresql://u@127.0.0.1:{listener.getsockname()[1]}/x?sslmode=disable&gssencmode=disable"
         assert connecting(conninfo) == (Fault.CONNECT, 69, "unavailable")
         listener.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def hanging_up_once(many: int) -> Iterator[list[socket.socket]]:
+    """So many listeners; each hangs up on whom it hears first, and is silent from then on."""
+
+    def hang_up(listener: socket.socket) -> None:
+        with listener.accept()[0] as client:
+            client.recv(1000)
+
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(many)]
+        for listener in listeners:
+            threading.Thread(target=hang_up, args=[listener], daemon=True).start()
+        yield listeners
+
+
+@pytest.mark.parametrize(("seconds", "pinged"), [(1, 0), (20, 1)])
+def test_whether_it_is_up_is_asked_of_one_host_and_only_with_time_for_it(seconds: float, pinged: int) -> None:
+    """Nothing ends that question before its two seconds for each address are over."""
+    with hanging_up_once(3) as listeners:
+        hosts = ",".join(f"127.0.0.1:{listener.getsockname()[1]}" for listener in listeners)
+        conninfo = f"postgresql://u@{hosts}/x?sslmode=disable&gssencmode=disable"
+        assert connecting(conninfo, seconds) == (Fault.CONNECT, 69, "unavailable")
+        assert len(select.select(listeners, [], [], 0)[0]) == pinged
 
 
 def test_a_bug_of_ours_does_not_look_like_an_outage(each_db: LedgerDB) -> None:

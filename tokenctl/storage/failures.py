@@ -47,23 +47,27 @@ _CUT_OFF = re.compile(
     r"terminating connection|closed the connection|SSL SYSCALL|could not (send|receive)", re.IGNORECASE
 )
 _REFUSED_LOGIN = re.compile(r"password|authentication|role .* does not exist|pg_hba|no .* entry", re.IGNORECASE)
+# Words that only a server which answers can have caused.
+_ANSWERED = re.compile(r"FATAL|password|authentication|session is|hot standby", re.IGNORECASE)
 # Not "SSL error" alone: that is also how a connection ends that broke during the handshake.
 _UNTRUSTED = re.compile(r"certificate|does not support SSL", re.IGNORECASE)
 _NO_SUCH_HOST = re.compile(r"Name or service not known|No address associated|nodename nor servname", re.IGNORECASE)
 
 
-def connecting(error: psycopg.Error, conninfo: str, where: str) -> TokenctlError:
-    """Why no connection came about; `where` is host, port and database without secrets."""
+def connecting(error: psycopg.Error, conninfo: str, where: str, left: float | None = None) -> TokenctlError:
+    """Why no connection came about; `where` is host, port and database without secrets.
+
+    `left` are the seconds that may be taken to ask the server whether it is up; None is no limit.
+    """
     text = str(error)
     if isinstance(error, psycopg.errors.ConnectionTimeout):
         return silent(where)
     if (told := _told(text, where)) is not None:
         return _as(Fault.CONFIG, told)
-    try:
-        # Bounded: a server may fall silent now, and the ping holds the interpreter meanwhile.
-        ping = pq.PGconn.ping(libpq.make_conninfo(conninfo, connect_timeout=_PING_TIMEOUT_S).encode())
-    except psycopg.Error:
-        ping = pq.Ping.NO_ATTEMPT
+    if left is None or left >= _PING_TIMEOUT_S:
+        ping = _ping(error, conninfo)
+    else:  # its own words have to do
+        ping = pq.Ping.OK if _ANSWERED.search(text) else pq.Ping.NO_RESPONSE
     if (passing := _passing(text, ping, where)) is not None:
         return passing
     if ping == pq.Ping.NO_ATTEMPT or _INVALID.search(text):
@@ -78,6 +82,21 @@ def connecting(error: psycopg.Error, conninfo: str, where: str) -> TokenctlError
         Fault.CONFIG,
         ConfigError(f"the database at {where} cannot be used with this connection string", hint="does it exist?"),
     )
+
+
+def _ping(error: psycopg.Error, conninfo: str) -> pq.Ping:
+    """Whether the server that was tried last is up.
+
+    That one alone, and bounded: it may fall silent now, and nothing ends the ping before its time, which
+    it takes for each address while it holds the interpreter.
+    """
+    tried = error.pgconn
+    parts = {} if tried is None else {"host": tried.host, "hostaddr": tried.hostaddr, "port": tried.port}
+    one = {key: value.decode() for key, value in parts.items() if value}
+    try:
+        return pq.Ping(pq.PGconn.ping(libpq.make_conninfo(conninfo, connect_timeout=_PING_TIMEOUT_S, **one).encode()))
+    except psycopg.Error:
+        return pq.Ping.NO_ATTEMPT
 
 
 def _passing(text: str, ping: int, where: str) -> TokenctlError | None:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,7 @@ class Target:
         Raises ConfigError for an address that is wrong or a host that nobody checks, NotAllowed
         for a login that is refused, and Unavailable.
         """
-        given = self._given()
+        started, given = time.monotonic(), self._given()
         if "service" not in given:
             self._demand_certificate(_of_environment() | given)
         settings = {key: value for key, value in _DEFAULTS.items() if key not in given}
@@ -132,7 +133,8 @@ class Target:
         except psycopg.ProgrammingError as error:  # a value that only psycopg reads; its text is not repeated
             raise _wrong_string("see the connection strings of libpq") from error
         except psycopg.Error as error:
-            failure = failures.connecting(error, self.conninfo, self.where)
+            left = None if left is None else left - (time.monotonic() - started)
+            failure = failures.connecting(error, self.conninfo, self.where, left)
             if isinstance(failure, NotAllowed) and (ignored := self._ignored_password_file(given)) is not None:
                 failure.hint = f"chmod 600 {ignored}: libpq takes no password from a file that others can read"
             raise failure from error
