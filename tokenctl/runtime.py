@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tokenctl.clients.gemini import Gemini
@@ -212,18 +212,31 @@ class Runtime:
         return Deadline(self._settings.timeout_s if said else None)
 
     @cached_property
+    def setting_up(self) -> Deadline:
+        """How long the embedded server may take to start and migrate, which no other limit than --timeout counts."""
+        from tokenctl.resilience.deadline import Deadline
+
+        return self.deadline if self._settings.origins["timeout"] == "flag" else Deadline(None)
+
+    @cached_property
     def database(self) -> Database:
         """The database that the settings name."""
         from tokenctl.storage.database import Database
 
-        revive = None
+        revive: Callable[[], str] | None = None
         conninfo = self._settings.database.conninfo
         if self._settings.database.kind == "embedded":
             from tokenctl.storage import local
 
             server = self.embedded
             conninfo = local.conninfo(server)
-            revive = lambda: local.prepare(server)  # noqa: E731 — a function of no arguments, used once
+
+            def revive() -> str:
+                ready = local.prepare(server, self.setting_up)
+                if self.setting_up is not self.deadline:
+                    self.deadline.restart()
+                return ready
+
         database = Database(
             conninfo,
             application_name=self.operation.application_name,
@@ -251,7 +264,7 @@ class Runtime:
         if self._settings.database.kind == "embedded":
             from tokenctl.storage import local
 
-            with local.maintenance(self.embedded) as connection:
+            with local.maintenance(self.embedded, self.setting_up) as connection:
                 yield connection
             return
         with self.database.bare() as connection, self.database.watched(connection):

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.cli.running import ENOUGH_S, NOWHERE, ROOT, CommandLine, Ran, run
 from tests.integration.embedded_servers import Farm
+from tokenctl.storage import migrations
 from tokenctl.storage.embedded import binaries
 
 
@@ -69,6 +72,24 @@ def test_first_commands_stop_start_and_url(bare: dict[str, str]) -> None:
     for what in ("start", "stop"):
         quiet = run("db", what, "-q", env=bare)
         assert (quiet.code, quiet.out, quiet.err) == (0, b"", "")
+
+
+def test_a_time_limit_holds_for_the_embedded_server_too(bare: dict[str, str]) -> None:
+    """Each of these runs for ever, or for a minute, where nothing passes --timeout on."""
+    pid = run("db", "start", "--json", env=bare).json["data"]["pid"]
+    url = run("db", "url", env=bare).text.strip()
+    with psycopg.connect(url) as holder:
+        holder.execute("SELECT pg_advisory_lock(%s)", [migrations.LOCK])
+        got = run("db", "start", "--timeout", "2", env=bare)
+        assert (got.code, "the database did not answer within 2 s" in got.err) == (75, True), got
+    assert run("db", "start", "--timeout", "20", env=bare).code == 0
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for words in (("balance", "a", "--fresh"), ("db", "start")):
+            got = run(*words, "--timeout", "2", env=bare)
+            assert (got.code, "did not answer in time" in got.err) == (69, True), got
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("how", ["url", "profile", "PGHOST", "PGPORT", "PGSERVICE"])

@@ -94,6 +94,13 @@ PROGRAM = (
         ("tests/integration/test_batch_meddling.py",),
     ),
     Mutation(
+        "--timeout holds for the start of the embedded server",
+        "tokenctl/runtime.py",
+        'return self.deadline if self._settings.origins["timeout"] == "flag" else Deadline(None)',
+        "return Deadline(None)",
+        ("tests/cli/test_embedded_ledger.py::test_a_time_limit_holds_for_the_embedded_server_too",),
+    ),
+    Mutation(
         "a wrong password is no outage",
         "tokenctl/storage/database.py",
         "        if error.fault not in _DOWN and not isinstance(error, TimedOut):",

@@ -40,7 +40,7 @@ def _start(run: Run) -> None:
     from tokenctl.storage import local
 
     _only_embedded(run, "start")
-    local.prepare(run.runtime.embedded)
+    local.prepare(run.runtime.embedded, run.runtime.setting_up)
     status = run.runtime.embedded.status()
     run.output.committed = "the embedded server runs"
     run.show(views.server({"running": True, "was_running": None, "pid": status.pid, "data": str(status.data_dir)}))

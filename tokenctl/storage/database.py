@@ -177,7 +177,6 @@ class Database:
             if self._revive is None:
                 raise
             self.target = replace(self.target, conninfo=self._revive())
-            self.deadline.restart()
             connection = self._connect()
         if not self._checked:
             try:

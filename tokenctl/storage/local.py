@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import psycopg
-
-from tokenctl.storage import failures, migrations
-from tokenctl.storage.database import Connection
+from tokenctl.resilience.deadline import Deadline
+from tokenctl.storage import migrations
+from tokenctl.storage.database import Connection, Database
 from tokenctl.storage.embedded import DATABASE, EmbeddedServer
 
 #: The login that commands use: a member of tokenctl_admin and no superuser, so that
 #: the embedded ledger is guarded by the same roles as any other.
 LOGIN = "tokenctl_local"
-START_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 60.0
+_NO_LIMIT = Deadline(None)
 
 _LOGIN = f"""
 DO $$
@@ -33,20 +33,22 @@ def conninfo(server: EmbeddedServer) -> str:
     return server.conninfo(user=LOGIN, dbname=DATABASE)
 
 
-def prepare(server: EmbeddedServer) -> str:
+def prepare(server: EmbeddedServer, deadline: Deadline = _NO_LIMIT) -> str:
     """Start the server when it does not run, bring its ledger up to date, answer its conninfo."""
-    with maintenance(server) as connection, connection.transaction():
+    with maintenance(server, deadline) as connection, connection.transaction():
         migrations.migrate(connection)  # in one transaction with the login: first commands may come in pairs
         connection.execute(_LOGIN)
     return conninfo(server)
 
 
 @contextlib.contextmanager
-def maintenance(server: EmbeddedServer) -> Iterator[Connection]:
-    """A superuser's connection to the embedded server, which is started when it does not run."""
-    server.ensure_running(deadline_s=START_TIMEOUT_S)
-    try:
-        with psycopg.connect(server.conninfo(dbname=DATABASE), autocommit=True) as connection:
-            yield connection
-    except psycopg.Error as error:
-        raise failures.working(error, lost=False) from error
+def maintenance(server: EmbeddedServer, deadline: Deadline = _NO_LIMIT) -> Iterator[Connection]:
+    """A superuser's connection to the embedded server, which is started when it does not run.
+
+    At `deadline` it ends, and a start without one after a minute.
+    """
+    left = deadline.left()
+    server.ensure_running(deadline_s=_START_TIMEOUT_S if left is None else min(left, _START_TIMEOUT_S))
+    database = Database(server.conninfo(dbname=DATABASE), application_name="tokenctl", deadline=deadline)
+    with database.bare() as connection, database.watched(connection):
+        yield connection

@@ -21,7 +21,8 @@ from tokenctl.storage.queries import sql_root
 
 #: Partitions of the ledger's tables; fixed for the life of a database.
 PARTITIONS = 32
-_LOCK = 0x746F6B656E  # "token": any number that nothing else on the server locks
+#: What one migration holds while others wait.
+LOCK = 0x746F6B656E  # "token": any number that nothing else on the server locks
 
 _REGISTER = b"""
 CREATE TABLE IF NOT EXISTS tokenctl.schema_migrations (
@@ -124,7 +125,7 @@ def migrate(connection: psycopg.Connection[Any], *, partitions: int = PARTITIONS
     SchemaMismatch for a database that is ahead, NotAllowed without the rights.
     """
     with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
         state = read_state(connection)
         state.demand_not_newer()
         steps = state.pending()
