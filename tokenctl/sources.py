@@ -112,9 +112,11 @@ class Sources:
 
     def directory(self, name: str, own: tuple[str, ...], variable: str, below_home: str) -> Path:
         """A directory of ours: one that `own` variables name whole, else tokenctl in one of the XDG directories."""
-        for named in own:  # systemd may name several, joined by colons
-            if self.env.get(named, "").startswith("/"):
-                return self._path(name, Path(self.env[named].split(":")[0]), f"env:{named}")
+        for named in own:
+            value = self.env.get(named, "")
+            if value.startswith("/"):  # systemd may name several, joined by colons; else a colon is the path's own
+                path = value.split(":")[0] if named.endswith("_DIRECTORY") else value
+                return self._path(name, Path(path), f"env:{named}")
         # The XDG rules say that a relative path is to be ignored.
         origin = f"env:{variable}" if self.env.get(variable, "").startswith("/") else "default"
         return self._path(name, xdg(self.env, variable, below_home) / "tokenctl", origin)

@@ -152,6 +152,14 @@ def test_the_claim_is_short_and_printable(tmp_path: Path) -> None:
     assert len(claim) == 128
 
 
+def test_only_systemd_s_variables_name_several_directories(tmp_path: Path) -> None:
+    several = {"STATE_DIRECTORY": "/x/s:/x/t", "CACHE_DIRECTORY": "/x/c:/x/d"}
+    settings = load(nothing(tmp_path) | several, Flags())
+    assert (settings.state_dir, settings.cache_dir) == (Path("/x/s"), Path("/x/c"))
+    ours = load(nothing(tmp_path) | several | {"TOKENCTL_CACHE_DIR": "/x/a:b"}, Flags())
+    assert (ours.cache_dir, ours.origins["cache_dir"]) == (Path("/x/a:b"), "env:TOKENCTL_CACHE_DIR")
+
+
 def test_with_a_url_any_protected_profile_counts(tmp_path: Path) -> None:
     text = '[profiles.a]\ndatabase = "x"\nprotected = true\n[profiles.b]\ndatabase = "y"\n'
     env = write(tmp_path, text)
