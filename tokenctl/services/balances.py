@@ -62,15 +62,18 @@ class Reader:
         hits = {} if fresh or len(users) > MANY else self._young(users)
         missing = [user for user in dict.fromkeys(users) if user not in hits]
         stale: TokenctlError | None = None
+        old: dict[str, Hit] = {}
         asked: dict[str, Balance] = {}
         if missing:
             try:
                 asked = self._ask(missing)
             except (Unavailable, TimedOut) as error:
-                hits |= self._last_known(missing, error, allow_stale=allow_stale)
+                old = self._last_known(missing, error, allow_stale=allow_stale)
                 stale = error
+        self._count("cache", len(hits))
+        hits |= old
         found = {**{user: hit.value for user, hit in hits.items()}, **asked}
-        self._count("cache" if stale is None else "stale", len(hits))
+        self._count("stale", len(old))
         self._count("db", len(asked))
         for balance in asked.values():
             self.metrics.observe(catalog.ACCOUNT_BALANCE, balance.balance)

@@ -18,6 +18,7 @@ from tokenctl.services import balances
 from tokenctl.services.balances import MANY, Balances, Reader
 from tokenctl.statefile import StateFile
 from tokenctl.storage.ledger import Ledger
+from tokenctl.telemetry import catalog
 from tokenctl.telemetry.metrics import SCHEMA, Metrics
 
 
@@ -188,6 +189,18 @@ def test_with_the_ledger_down_what_was_known_is_shown_to_who_asks_for_it(world: 
     assert [one.balance for one in found.known] == [10, 20]
     assert {user: round(age_s) for user, age_s in found.ages_s.items()} == {"a": 840, "b": 840}
     assert found.stale is failure
+
+
+def test_each_balance_is_counted_by_where_it_came_from(world: World) -> None:
+    world.read("a")
+    world.now_s += 60.0
+    world.read("b", "c")
+    world.ledger.failure = Unavailable("down")
+    reader = world.reader()
+    reader.read(("a", "b", "c"), allow_stale=True)
+    reader.metrics.flush()
+    counted = {one.labels: one.value for one in reader.metrics.stored() if one.metric is catalog.BALANCE_CHECKS}
+    assert counted == {("cache",): 2, ("stale",): 1}
 
 
 def test_who_was_written_to_since_is_not_known(world: World) -> None:
