@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +11,7 @@ import psycopg
 import pytest
 
 from tests.cli.running import ENOUGH_S, TOKENCTL, Cli, CommandLine, environment, run
+from tests.cli.test_pipeline import measured
 from tokenctl.storage.embedded import binaries
 from tokenctl.storage.migrations import function_files, migration_files, newest_version
 
@@ -124,18 +126,21 @@ def test_an_odd_name_survives_the_url(offline: CommandLine) -> None:
     assert psycopg.conninfo.conninfo_to_dict(url) == {"host": "/a b", "dbname": "x y/z?", "user": "a@b"}
 
 
-def test_psql_is_opened_on_the_same_database(cli: Cli) -> None:
+def test_psql_is_opened_on_the_same_database(cli: Cli, home: Path) -> None:
     cli.grant("u1", 1500)
     folder = binaries.programs_dir(None)
     done = subprocess.run(
         [*TOKENCTL, "db", "psql"],
         input=b"\\pset format unaligned\nSELECT 'has ' || balance FROM tokenctl.token_accounts;\n",
         capture_output=True,
-        env=environment(PATH=f"{folder}:/usr/bin:/bin"),
+        env=environment(PATH=f"{folder}:/usr/bin:/bin", TOKENCTL_LOG_FILE=str(home / "log")),
         timeout=ENOUGH_S,
         check=True,
     )
     assert b"has 1500" in done.stdout
+    last = json.loads((home / "log").read_text().splitlines()[-1])  # it was recorded before it became psql
+    assert (last["event"], last["operation"], last["outcome"]) == ("done", "db psql", "ok")
+    assert measured()["operations_total", "db psql", "ok"] == 1
 
 
 def test_a_missing_psql_is_told(cli: Cli, home: Path) -> None:

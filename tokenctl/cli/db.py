@@ -114,7 +114,7 @@ def _psql(run: Run) -> None:
     """
     database = run.runtime.database
     database.connect().close()  # starts the embedded server; tells what is wrong in our words
-    database.target.psql(run.runtime.psql_programs)
+    run.becomes = database.target.psql(run.runtime.psql_programs)
 
 
 def _migrate(run: Run, dry_run: options.DryRun = False, confirm: Confirm = None) -> None:

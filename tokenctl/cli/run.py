@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from tokenctl import commandline, operation
 from tokenctl.cli.command import State
@@ -26,6 +26,8 @@ class Run:
     warnings: list[str] = field(default_factory=list)
     #: What this run was about, by the names of commands' arguments; shell completion may remember it.
     about: dict[str, Any] = field(default_factory=dict)
+    #: What this process becomes once the run is closed and recorded.
+    becomes: Callable[[], NoReturn] | None = None
 
     def show(self, view: View[Any], **meta: Any) -> None:
         """Print a result; `meta` joins what every JSON document says about the run."""
@@ -81,8 +83,11 @@ def run(
     output = state.output = Output.of(settings, shown=flags.formats[0], piped=piped or flags.formats[1])
     runtime = Runtime(settings, operation.begin(name, settings))
     state.request_id = runtime.operation.request_id
+    one = Run(settings, runtime, output)
     with _commands_for(settings):
-        _run(Run(settings, runtime, output), body, values, fail=bool(state.environ.get("TOKENCTL_TEST_RAISE")))
+        _run(one, body, values, fail=bool(state.environ.get("TOKENCTL_TEST_RAISE")))
+    if one.becomes is not None:
+        one.becomes()
 
 
 def _commands_for(settings: Settings) -> AbstractContextManager[None]:
