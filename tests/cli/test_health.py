@@ -38,7 +38,7 @@ from tokenctl.settings import Flags, load
 
 BASIC = ["database", "schema", "breakers", "cache", "state", "keys", "jobs"]
 DEEP = ["durability", "triggers", "functions", "privileges"]
-CANARY = "S3CRET-canary"
+CANARY = "S3CRET-canary-of-health"
 
 
 @contextmanager

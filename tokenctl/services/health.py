@@ -175,7 +175,7 @@ def _local(settings: Settings) -> dict[str, Work]:
     return {
         "cache": lambda: files.cache(settings.cache_dir, ttl_s=settings.cache_ttl_s),
         "state": lambda: files.state(settings.state_dir),
-        "keys": lambda: files.keys(gemini.keys_file, single=bool(gemini.key), expected=settings.health.expect_keys),
+        "keys": lambda: files.keys(gemini.keys_file, gemini.key, expected=settings.health.expect_keys),
     }
 
 

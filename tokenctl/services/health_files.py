@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 from pathlib import Path
 from typing import Any
 
+from tokenctl.errors import ConfigError
 from tokenctl.services.health_report import Check, Gauge, Range
 from tokenctl.services.health_rules import Problem, judged, size
 from tokenctl.wording import counted
@@ -21,7 +21,6 @@ _FREE_WARN_BYTES, _FREE_CRIT_BYTES = 100_000_000, 10_000_000
 _OTHERS, _OTHERS_WRITE = 0o077, 0o022
 _BUSY_S = 0.25
 _FILES_MAX = 50
-_KEYS_MAX_BYTES = 1_000_000
 
 
 def cache(directory: Path, *, ttl_s: float) -> Check:
@@ -38,16 +37,33 @@ def state(directory: Path) -> Check:
     return _directory("state", directory, {"sqlite": sqlite_version})
 
 
-def keys(file: Path | None, *, single: bool, expected: bool) -> Check:
-    """Gemini's keys, which are read and never shown: those of `file`, else whether a `single` one is set."""
-    if file is not None:
-        return _key_file(file)
-    gauges = (Gauge("keys", int(single)),)
-    if single:
-        return judged("keys", ["1 key, from GEMINI_API_KEY"], [], gauges=gauges, values={"keys": 1, "file": None})
-    problems = [("warning", "none configured, and health.expect_keys wants some")] if expected else []
-    hint = "GEMINI_API_KEYS_FILE names a file of them"
-    return judged("keys", ["none configured"], problems, gauges=gauges, values={"keys": 0, "file": None}, hint=hint)
+def keys(file: Path | None, single: str | None, *, expected: bool) -> Check:
+    """Gemini's keys, judged as by every command that uses them and never shown: those of `file`, else the `single` one.
+
+    Whatever is wrong is critical, because all of them are refused then.
+    """
+    from tokenctl.clients import keyfile
+
+    values: dict[str, Any] = {"file": None if file is None else str(file), "keys": 0, "mode": _mode(file)}
+    if file is None and not single:
+        problems = [("warning", "none configured, and health.expect_keys wants some")] if expected else []
+        hint = "GEMINI_API_KEYS_FILE names a file of them"
+        return judged("keys", ["none configured"], problems, gauges=(Gauge("keys", 0),), values=values, hint=hint)
+    try:
+        number = len(keyfile.load(file, single))
+    except ConfigError as error:
+        wrong = "; ".join(error.detail.splitlines())
+        values["keys"] = None
+        return judged("keys", [], [("critical", wrong)], gauges=(Gauge("keys", 0),), values=values, hint=error.hint)
+    facts = [f"{counted(number, 'key')}, {'from GEMINI_API_KEY' if file is None else 'mode ' + str(values['mode'])}"]
+    return judged("keys", facts, [], gauges=(Gauge("keys", number),), values={**values, "keys": number})
+
+
+def _mode(file: Path | None) -> str | None:
+    try:
+        return None if file is None else f"{stat.S_IMODE(file.stat().st_mode):04o}"
+    except OSError:
+        return None
 
 
 def _directory(name: str, path: Path, values: dict[str, Any]) -> Check:
@@ -144,54 +160,3 @@ def _free_bytes(path: Path) -> int | None:
 def _existing(path: Path) -> Path:
     # os.access, because Path.exists raises where a directory on the way is closed to us.
     return next((part for part in (path, *path.parents) if os.access(part, os.F_OK)), Path("/"))
-
-
-def _key_file(file: Path) -> Check:
-    """TOML with a [[key]] of `id`, `secret` and perhaps `project` for each; its text is never repeated.
-
-    Whatever is wrong is critical, because keys are then refused.
-    """
-    values: dict[str, Any] = {"file": str(file), "keys": None, "mode": None}
-    try:
-        found = file.stat()
-        if not stat.S_ISREG(found.st_mode) or found.st_size > _KEYS_MAX_BYTES:
-            return judged("keys", [], [("critical", f"{file} is no file of keys")], values=values)
-        content = file.read_text(encoding="utf-8")
-    except OSError as error:
-        return judged("keys", [], [("critical", f"{file}: {error.strerror}")], values=values)
-    except UnicodeDecodeError:
-        return judged("keys", [], [("critical", f"{file} is not UTF-8")], values=values)
-    problems: list[Problem] = []
-    mode = stat.S_IMODE(found.st_mode)
-    if mode & _OTHERS:
-        problems.append(("critical", f"{file} is open to other users (mode {mode:04o})"))
-    if found.st_uid != os.geteuid():
-        problems.append(("critical", f"{file} belongs to another user"))
-    number, wrong = _count_keys(content)
-    problems += [("critical", f"{file} {wrong}")] if wrong else []
-    values |= {"keys": number, "mode": f"{mode:04o}"}
-    gauges = (Gauge("keys", number),)
-    facts = [f"{counted(number, 'key')}, mode {mode:04o}"]
-    hint = f"chmod 600 {file}" if mode & _OTHERS else ""
-    return judged("keys", facts, problems, gauges=gauges, values=values, hint=hint)
-
-
-def _count_keys(content: str) -> tuple[int, str]:
-    """How many keys the text has, and what is wrong with it, without a word of it."""
-    import tomllib  # only where there is such a file
-
-    try:
-        listed = tomllib.loads(content).get("key", [])
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"line ([0-9]+)", str(error))
-        return 0, "is not TOML" + (f" (line {line[1]})" if line else "")
-    except (RecursionError, ValueError):  # nested a thousandfold; a number of thousands of digits
-        return 0, "is not what a file of keys is"
-    if not isinstance(listed, list) or not listed:
-        return 0, "has no [[key]]"
-    for number, entry in enumerate(listed, 1):
-        if not isinstance(entry, dict) or not all(isinstance(entry.get(n), str) and entry[n] for n in ("id", "secret")):
-            return 0, f"has no id or no secret in key number {number}"
-    if len({entry["id"] for entry in listed}) < len(listed):
-        return 0, "has one id twice"
-    return len(listed), ""

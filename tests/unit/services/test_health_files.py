@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from tokenctl.clients import keyfile
+from tokenctl.errors import ConfigError
 from tokenctl.services import health_files as files
 from tokenctl.services.health_report import Check
 
@@ -111,8 +113,8 @@ def write(tmp_path: Path, content: str | bytes, mode: int = 0o600) -> Path:
     return file
 
 
-def keys(file: Path | None, *, single: bool = False, expected: bool = False) -> Check:
-    check = files.keys(file, single=single, expected=expected)
+def keys(file: Path | None, single: str | None = None, *, expected: bool = False) -> Check:
+    check = files.keys(file, single, expected=expected)
     assert CANARY not in repr(check)
     return check
 
@@ -133,14 +135,17 @@ def test_a_file_of_keys_that_others_can_read(tmp_path: Path, mode: int) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (f'[[key]]\nid = "a"\nsecret = {CANARY}\n', "is not TOML (line 3)"),
+        (f'[[key]]\nid = "a"\nsecret = {CANARY}\n', "is not TOML: look at line 3"),
         (b"\xff", "is not UTF-8"),
-        ("", "has no [[key]]"),
-        ('key = "AIza-S3CRET-canary"\n', "has no [[key]]"),
-        (f'[[key]]\nid = "a"\nsecret = "{CANARY}"\n[[key]]\nid = "b"\n', "in key number 2"),
-        (f'[[key]]\nsecret = "{CANARY}"\n', "in key number 1"),
-        (f'[[key]]\nid = ""\nsecret = "{CANARY}"\n', "in key number 1"),
-        (f'[[key]]\nid = "a"\nsecret = "{CANARY}"\n' * 2, "has one id twice"),
+        ("", "there is no [[key]] table"),
+        ('key = "AIza-S3CRET-canary"\n', "there is no [[key]] table"),
+        (f'[[key]]\nid = "a"\nsecret = "{CANARY}"\n[[key]]\nid = "b"\n', "key 2: secret is missing"),
+        (f'[[key]]\nsecret = "{CANARY}"\n', "key 1: id is missing"),
+        (f'[[key]]\nid = ""\nsecret = "{CANARY}"\n', "key 1: id must be"),
+        (f'[[key]]\nid = "my main key"\nsecret = "{CANARY}"\n', "key 1: id must be"),
+        ('[[key]]\nid = "a"\nsecret = "short"\n', "key 1: secret must be"),
+        (f'[[key]]\nid = "a"\nsecret = "{CANARY}"\nregion = "eu"\n', "key 1: it has a name beside"),
+        (f'[[key]]\nid = "a"\nsecret = "{CANARY}"\n' * 2, "two keys have the same id"),
     ],
 )
 def test_a_file_of_keys_that_cannot_be_used(tmp_path: Path, content: str | bytes, why: str) -> None:
@@ -163,4 +168,19 @@ def test_a_file_of_keys_that_is_none(tmp_path: Path) -> None:
 def test_no_keys_are_fine_unless_some_are_expected() -> None:
     assert (keys(None).state, keys(None).detail) == ("ok", "none configured")
     assert keys(None, expected=True).state == "warning"
-    assert keys(None, single=True, expected=True).state == "ok"
+    assert keys(None, f"{CANARY}-1", expected=True).detail == "1 key, from GEMINI_API_KEY"
+
+
+def test_a_key_of_the_environment_that_is_none_is_critical() -> None:
+    check = keys(None, "abc")
+    assert (check.state, check.detail.startswith("GEMINI_API_KEY is no key")) == ("critical", True)
+
+
+@pytest.mark.parametrize(("id_", "secret"), [("my main key", CANARY), ("a", "short"), ("a", CANARY)])
+def test_health_and_the_commands_that_use_keys_are_of_one_mind(tmp_path: Path, id_: str, secret: str) -> None:
+    file = write(tmp_path, f'[[key]]\nid = "{id_}"\nsecret = "{secret}"\n')
+    try:
+        usable = bool(keyfile.load(file, None))
+    except ConfigError:
+        usable = False
+    assert (keys(file).state == "ok") is usable
