@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,8 +11,12 @@ import pytest
 from tests import gemini_server as fake
 from tests.cli.generating import Studio, impatient, keys, prepared, problem
 from tests.cli.running import Cli
+from tests.cli.test_cached_balance import lossy_address
 from tests.gemini_server import GeminiServer, Reply, serving
 from tests.pictures import png
+from tests.proxy import WITHIN_REPLY
+from tokenctl.models import Generation, Paid
+from tokenctl.storage.generations import GenerationStore
 
 
 @pytest.fixture
@@ -149,3 +154,39 @@ def test_a_full_quota_uses_up_none_of_the_ledger(studio: Studio) -> None:
     studio.server.by_key = {secrets[0]: fake.exhausted(50), secrets[1]: fake.image(png(1024, 1024))}
     told = studio("--json").json["data"]
     assert (told["calls"], studio.server.keys, studio.charges()) == (2, secrets, [40])
+
+
+def counted(studio: Studio) -> dict[str, int]:
+    """Tokens by step."""
+    text = studio.cli("metrics", "--format", "prometheus").text
+    return {step: int(n) for step, n in re.findall(r'generation_tokens_total\{step="(\w+)"\} (\d+)', text)}
+
+
+@pytest.mark.parametrize("lost", ["generation_open_v1", "generation_capture_v1"])
+def test_tokens_are_counted_once_where_an_answer_was_lost(studio: Studio, lost: str) -> None:
+    studio.server.script.append(fake.image(png(1024, 1024)))
+    with lossy_address(studio.cli) as between:
+        between.trigger, between.faults = lost.encode(), [WITHIN_REPLY]
+        assert (studio().code, between.befallen) == (0, 1)
+    assert counted(studio) == {"held": 40, "captured": 40}
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_tokens_of_an_image_that_could_not_be_paid_are_counted_as_released_once(studio: Studio, by_hand: bool) -> None:
+    """Spent elsewhere past the deadline, which the payment finds; or released by somebody who has counted them."""
+
+    def capture(self: GenerationStore, at: Generation, paid: Paid) -> Generation:
+        if by_hand:
+            assert studio.cli("holds", "release", "u1", at.generation_id, "--reason", "stuck", "--yes").code == 0
+        else:
+            studio.db.rows("UPDATE tokenctl.token_holds SET expires_at = now() - interval '1 s'")
+            assert studio.cli("reverse", "u1:1", "--reason", "mistake", "--yes").code == 0
+        return real(self, at, paid)
+
+    real = GenerationStore.capture
+    studio.server.script.append(fake.image(png(1024, 1024)))
+    with studio.cli.patch.context() as patch:
+        patch.setattr(GenerationStore, "capture", capture)
+        assert studio().code == 1
+    assert studio.holds() == ["released"]
+    assert counted(studio) == {"held": 40, "released": 40}

@@ -180,3 +180,13 @@ def test_reconcile_releases_what_is_past_and_nothing_else(held: Cli) -> None:
     assert held.db.rows("SELECT hold_id FROM tokenctl.token_holds WHERE state = 'open'") == [(ID,)]
     assert held("holds", "reconcile").out == b""
     held.db.check()
+
+
+def test_tokens_that_are_released_here_are_counted_once(held: Cli) -> None:
+    support = held.db.connect("support1")
+    opened(support, id=OTHER, key="k2", amount=10)
+    held.db.rows("UPDATE tokenctl.token_holds SET expires_at = now() - interval '1 s' WHERE hold_id = %s", OTHER)
+    for words in (("reconcile",), ("release", "u1", ID, "--reason", "stuck", "--yes")):
+        assert held("holds", *words).code == 0
+        held("holds", *words)  # finds nothing to release
+    assert 'tokenctl_generation_tokens_total{step="released"} 50' in held("metrics", "--format", "prometheus").text

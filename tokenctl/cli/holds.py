@@ -64,7 +64,7 @@ def _release(run: Run, user: options.User, hold_id: HoldId, reason: Why, yes: op
     at = holds.found(run.runtime.generations, user, hold_id)
     if not yes:
         run.output.confirm(f"Release the hold of {counted(at.amount or 0, 'token')} of {user}?")
-    released = holds.release(run.runtime.generations, at, reason)
+    released = holds.release(run.runtime.generations, run.runtime.metrics, at, reason)
     run.output.committed = f"the hold {hold_id} of {user} is released"
     tokens = counted(released.amount or 0, "token")
     run.output.say(f"released {tokens} of {user}; {released.available:,} available", mark="✓")
@@ -84,7 +84,7 @@ def _reconcile(run: Run, dry_run: options.DryRun = False) -> None:
     from tokenctl.cli import generation_views
     from tokenctl.services import holds
 
-    done = holds.reconcile(run.runtime.generations, dry_run=dry_run)
+    done = holds.reconcile(run.runtime.generations, run.runtime.metrics, dry_run=dry_run)
     if not dry_run:
         run.output.committed = f"{counted(len(done), 'hold')} released"
     past = counted(len(done), "hold past its deadline", "holds past their deadline")

@@ -39,10 +39,11 @@ from tokenctl.errors import (
 )
 from tokenctl.models import Generation, Paid
 from tokenctl.resilience.deadline import Deadline
+from tokenctl.services.heldtokens import moved
 from tokenctl.services.pictures import Place, discard
 from tokenctl.settings import Prices
 from tokenctl.storage.generations import GenerationStore
-from tokenctl.telemetry import catalog, logs
+from tokenctl.telemetry import catalog
 from tokenctl.telemetry.metrics import Metrics
 from tokenctl.wording import counted, fitting
 
@@ -158,8 +159,8 @@ class Job:
         if at.outcome not in ("held", "open", "captured"):
             _refused(at)
         self._at = at
-        if at.outcome == "held":
-            self._tell("held", at)
+        if at.outcome == "held" or at.generation_id == generation_id:  # as `open` where the first answer was lost
+            moved(self.metrics, "held", at)
         return at
 
     def run(self, call: Call) -> Result:
@@ -243,7 +244,7 @@ class Job:
         )
         captured = self.store.capture(self._at, paid)  # if it fails, the image stays until a release is certain
         if captured.outcome == "captured" and captured.image_sha256 == paid.image_sha256:
-            self._tell("captured", captured)
+            moved(self.metrics, "captured", captured)
             return captured
         discard(part)
         if captured.outcome == "reversed":
@@ -318,7 +319,8 @@ class Job:
         if released.outcome not in ("released", "already_released"):
             return []
         self._place(at.generation_id).withdraw()
-        self._tell("released", released)
+        if released.outcome == "released":  # else whoever released it has counted it
+            moved(self.metrics, "released", released)
         left = f"{at.user_id} has {released.available:,} available"
         tokens = counted(released.amount or 0, "token")
         return [f"nothing was charged: the hold of {tokens} was released, {left}"]
@@ -327,20 +329,6 @@ class Job:
         """The image of a generation that is paid: under its name, or waiting for it."""
         self._ended = "replayed"
         return Result(self._at, place.found(self._at.image_sha256 or ""), replayed=True)
-
-    def _tell(self, step: str, at: Generation) -> None:
-        self.metrics.count(catalog.GENERATION_TOKENS, at.amount or 0, step=step)
-        logs.emit(
-            "info",
-            "generation",
-            step=step,
-            generation=at.generation_id,
-            user_id=at.user_id,
-            tokens=at.amount,
-            quality=at.quality,
-            price_version=at.price_version,
-            transaction=at.transaction,
-        )
 
 
 def _new(key: str | None) -> tuple[str, str]:

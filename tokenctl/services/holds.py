@@ -8,7 +8,9 @@ from tokenctl import commandline
 from tokenctl.errors import AlreadyReleased, NotAllowed, NotFound, Refused
 from tokenctl.grantfile.display import clean
 from tokenctl.models import Generation, Hold
+from tokenctl.services.heldtokens import moved
 from tokenctl.storage.generations import GenerationStore
+from tokenctl.telemetry.metrics import Metrics
 
 ALL = ("open", "captured", "released")
 _AT_ONCE = 1_000
@@ -31,7 +33,7 @@ def found(store: GenerationStore, user_id: str, hold_id: str) -> Generation:
     return at
 
 
-def release(store: GenerationStore, at: Generation, why: str) -> Generation:
+def release(store: GenerationStore, metrics: Metrics, at: Generation, why: str) -> Generation:
     """Release it whoever is at work on it; answers it as this run released it.
 
     Raises AlreadyReleased when somebody else did meanwhile, or Refused when it was paid.
@@ -41,10 +43,12 @@ def release(store: GenerationStore, at: Generation, why: str) -> Generation:
         raise NotAllowed("the database's role may not release holds", hint="it needs tokenctl_support")
     if released.outcome != "released":
         _still_open(store, released)
+        return released
+    moved(metrics, "released", released)
     return released
 
 
-def reconcile(store: GenerationStore, *, dry_run: bool) -> list[Hold]:
+def reconcile(store: GenerationStore, metrics: Metrics, *, dry_run: bool) -> list[Hold]:
     """Release what is past its deadline and has no job at work; answers those holds as they were released.
 
     The database judges each again: one that was made again since it was listed stays.
@@ -54,16 +58,17 @@ def reconcile(store: GenerationStore, *, dry_run: bool) -> list[Hold]:
         past = [hold for hold in store.holds(user_id=None, states=("open",), limit=_AT_ONCE) if hold.is_past]
         if dry_run:
             return past
-        freed = [ended for hold in past if (ended := _expired(store, hold)) is not None]
+        freed = [ended for hold in past if (ended := _expired(store, metrics, hold)) is not None]
         done += freed
         if len(past) < _AT_ONCE or not freed:
             return done
 
 
-def _expired(store: GenerationStore, hold: Hold) -> Hold | None:
+def _expired(store: GenerationStore, metrics: Metrics, hold: Hold) -> Hold | None:
     at = store.expire(hold)
     if at.outcome != "released" or at.amount is None or at.expires_at is None:
         return None
+    moved(metrics, "released", at)
     return replace(hold, amount=at.amount, expires_at=at.expires_at, attempts=at.attempts)
 
 
