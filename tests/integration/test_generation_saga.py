@@ -33,7 +33,7 @@ from tokenctl.telemetry.metrics import Metrics
 
 ORDER = Order("u1", 40, "v1", "model-1", "2K", None, "a" * 64)
 PNG = b"\x89PNG\r\n\x1a\n not really"
-PICTURE = Outcome(PNG, "image/png", 2048, 2048, "r", "m", Usage(total=7), "a", 1)
+PICTURE = Outcome(PNG, "image/png", 2048, 2048, "r", "m", Usage(total=7))
 #: Every step that leaves a trace; a run dies before or after one of them.
 STEPS = ["open", "claim", "call", "write", "capture", "name"]
 CRASHED = 9

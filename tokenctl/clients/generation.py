@@ -12,8 +12,6 @@ QUALITIES: tuple[Quality, ...] = ("1K", "2K", "4K")
 #: Width to height, as Gemini writes it.
 ASPECT_RATIOS = ("1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
 
-_EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
-
 
 @dataclass(frozen=True)
 class InputImage:
@@ -59,11 +57,3 @@ class Outcome:
     response_id: str | None
     model_version: str | None
     usage: Usage
-    #: Which key was used, by its id, and how many calls it took.
-    key_id: str
-    calls: int
-
-    @property
-    def extension(self) -> str:
-        """How a file of this image's kind ends, without the dot."""
-        return _EXTENSIONS[self.mime]

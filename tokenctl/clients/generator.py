@@ -123,7 +123,7 @@ class Generator:
                 raise last from error
             answer, verdict = self._called(job, key, call)
             if verdict.act is Act.DONE:
-                return _outcome(answer, key, call)
+                return _outcome(answer)
             last = failure(answer.ended, verdict, key, model=request.model, calls=call)
             rotating = verdict.act is Act.ROTATE
             seen[verdict.label] += 1
@@ -287,7 +287,7 @@ def _log(request: Request, key: Key, call: int, answer: Answer, verdict: Verdict
     )
 
 
-def _outcome(answer: Answer, key: Key, calls: int) -> Outcome:
+def _outcome(answer: Answer) -> Outcome:
     assert answer.measured is not None  # noqa: S101 — an image was measured, or it would not count as one
     return Outcome(
         image=answer.image,
@@ -297,6 +297,4 @@ def _outcome(answer: Answer, key: Key, calls: int) -> Outcome:
         response_id=answer.response_id,
         model_version=answer.model_version,
         usage=answer.usage,
-        key_id=key.id,
-        calls=calls,
     )

@@ -146,9 +146,8 @@ def test_the_first_call_is_mostly_the_only_one(desk: Desk) -> None:
     desk.server.script.append(fake.image(png(1024, 1024)))
     found = desk.generate()
     assert found == Outcome(
-        png(1024, 1024), "image/png", 1024, 1024, "r-1", "gemini-test-001", Usage(800, 1120, 90, 2010), "a", 1
+        png(1024, 1024), "image/png", 1024, 1024, "r-1", "gemini-test-001", Usage(800, 1120, 90, 2010)
     )
-    assert found.extension == "png"
     assert (desk.keys, desk.slept) == ("a", [])
 
 
@@ -187,7 +186,7 @@ def test_what_a_failure_leads_to(desk: Desk, case: str) -> None:
     script, keys, slept, ends = CASES[case]
     desk.server.script.extend(script)
     if ends is None:
-        assert desk.generate().calls == len(keys)
+        desk.generate()
     else:
         desk.fails(ends)
     assert (desk.keys, desk.slept) == (keys, slept)
@@ -197,8 +196,8 @@ def test_what_a_failure_leads_to(desk: Desk, case: str) -> None:
 
 def test_with_one_key_a_full_quota_is_waited_for(desk: Desk) -> None:
     desk.server.script.extend([fake.exhausted(37.5), fake.image()])
-    assert desk.generate(A).calls == 2
-    assert desk.slept == [38.5]
+    desk.generate(A)
+    assert (desk.keys, desk.slept) == ("aa", [38.5])
 
 
 def test_a_wait_of_more_than_a_minute_is_left_to_the_caller(desk: Desk) -> None:
@@ -217,7 +216,7 @@ def test_a_wait_of_more_than_a_minute_is_left_to_the_caller(desk: Desk) -> None:
 def test_a_later_run_goes_on_with_the_key_that_went_well(desk: Desk) -> None:
     desk.server.script.extend([fake.rejected(), fake.image(), fake.image()])
     desk.generate()
-    assert desk.generate().key_id == "b"
+    desk.generate()
     assert desk.keys == "abb"
 
 
@@ -228,9 +227,9 @@ def test_three_failures_open_the_models_breaker_for_every_process(desk: Desk) ->
     assert (error.context["breaker"], error.exit_code) == (f"gemini-model:{MODEL}", 69)
     assert desk.keys == "aaa"
     desk.server.script.append(fake.image())
-    assert desk.generate(on=desk.generator(force=True)).calls == 1
+    desk.generate(on=desk.generator(force=True))
     desk.server.script.append(fake.image())
-    assert desk.generate().calls == 1
+    desk.generate()
 
 
 def test_a_transport_that_fails_opens_that_of_gemini_and_a_probe_closes_it(desk: Desk) -> None:
@@ -243,7 +242,7 @@ def test_a_transport_that_fails_opens_that_of_gemini_and_a_probe_closes_it(desk:
     desk.server.script.append(fake.blocked())
     desk.fails(ContentRefused)  # an answer, so it is well
     desk.server.script.append(fake.image())
-    assert desk.generate().calls == 1
+    desk.generate()
 
 
 def test_refusals_are_no_failures_of_gemini(desk: Desk) -> None:
@@ -301,7 +300,7 @@ def test_an_interrupted_call_is_measured_and_gives_its_try_back(desk: Desk, monk
     labels = [one.labels for one in desk.metrics.stored()]
     assert labels == [("1K", "ambiguous"), ("1K", "interrupted")]
     desk.server.script.append(fake.image())
-    assert desk.generate().calls == 1
+    desk.generate()
 
 
 def test_a_changed_file_is_told_before_anything_is_sent(desk: Desk) -> None:
