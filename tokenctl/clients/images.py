@@ -96,7 +96,7 @@ def read(image: InputImage) -> bytes:
         why = error.strerror if isinstance(error, OSError) else error
         raise NoInput(f"{image.path} cannot be read any more: {why}") from error
     if hashlib.sha256(content).hexdigest() != image.sha256:
-        raise NoInput(f"{image.path} was changed while it was to be sent", hint="start again; nothing was sent")
+        raise NoInput(f"{image.path} was changed while it was to be sent", hint="start again")
     return content
 
 

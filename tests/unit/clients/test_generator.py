@@ -311,6 +311,20 @@ def test_a_changed_file_is_told_before_anything_is_sent(desk: Desk) -> None:
     assert desk.server.asked == []
 
 
+def test_a_file_that_changed_between_two_calls_is_not_told_as_if_nothing_was_sent(desk: Desk) -> None:
+    request = desk.request()
+    desk.server.script.append(fake.error(503))
+
+    def changes(_seconds: float) -> None:
+        request.images[0].path.write_bytes(request.images[0].path.read_bytes()[:-1] + b"x")
+
+    desk.sleep = changes  # type: ignore[method-assign]
+    with pytest.raises(NoInput, match="changed while it was to be sent") as caught:
+        desk.generator().generate(request, deadline=Deadline(None), request_id="req-1")
+    assert len(desk.server.asked) == 1
+    assert "nothing was sent" not in caught.value.detail + caught.value.hint
+
+
 def test_one_measurement_and_one_line_for_each_call(desk: Desk, tmp_path: Path) -> None:
     desk.server.script.extend([fake.error(503, "UNAVAILABLE", "busy"), fake.image(png(2048, 2048))])
     log = tmp_path / "log.jsonl"
