@@ -29,8 +29,16 @@ def test_every_mistake_is_told_at_once_and_nothing_is_connected_to(studio: Studi
     )  # fmt: skip
     assert ran.code == 2
     assert "6 mistakes; nothing was sent" in ran.err
-    for place in ("prompt: ", "quality: ", "aspect ratio: ", "image 1 (", "image 2 (", "images: must be 3 to 10"):
+    for place in (
+        "'--prompt-file'",
+        "--quality: '8K'",
+        "--aspect-ratio: '1:7'",
+        "image 1 (",
+        "image 2 (",
+        "--image: must",
+    ):
         assert place in ran.err
+    assert "tokenctl generate --help" in ran.err
     assert studio.server.asked == []
 
 

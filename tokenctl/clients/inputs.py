@@ -16,6 +16,8 @@ from tokenctl.clients import images
 from tokenctl.clients.generation import ASPECT_RATIOS, QUALITIES, InputImage, Quality, Request
 from tokenctl.errors import BadData, NoInput, TokenctlError, UsageError
 
+# Characters of a value that a mistake repeats.
+_SHOWN = 40
 FEWEST_IMAGES, MOST_IMAGES = 3, 10
 LONGEST_PROMPT = 20_000
 # No character has more than four bytes; a mark in front and a line end come on top.
@@ -24,12 +26,7 @@ _LONGEST_FILE = 4 * LONGEST_PROMPT + 5
 # Line ends and tabs belong to a text; other control characters come from a file that is none, and half
 # characters from one that is no UTF-8.
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_SENTENCES = {
-    "prompt": f"must be a text of 1 to {LONGEST_PROMPT:,} characters, without control characters",
-    "quality": f"must be one of {', '.join(QUALITIES)}",
-    "aspect_ratio": f"must be one of {', '.join(ASPECT_RATIOS)}",
-    "images": f"must be {FEWEST_IMAGES} to {MOST_IMAGES} files",
-}
+_NO_PROMPT = f"must be a text of 1 to {LONGEST_PROMPT:,} characters, without control characters"
 
 
 def _text(prompt: str) -> str:
@@ -79,7 +76,13 @@ def judge(
         _Asked.model_validate(asked)
     except ValidationError as error:
         wrong = dict.fromkeys(str(one["loc"][0]) for one in error.errors(include_input=False, include_context=False))
-    told: list[_Mistake] = [(UsageError, f"{name.replace('_', ' ')}: {_told(name, len(paths))}") for name in wrong]
+    sentences = {
+        "prompt": f"--prompt{'' if prompt_file is None else '-file'}: {_NO_PROMPT}",
+        "quality": "missing option '--quality'" if quality is None else _unlisted("--quality", quality, QUALITIES),
+        "aspect_ratio": _unlisted("--aspect-ratio", aspect_ratio, ASPECT_RATIOS),
+        "images": f"--image: must be given {FEWEST_IMAGES} to {MOST_IMAGES} times, not {len(paths)}",
+    }
+    told: list[_Mistake] = [(UsageError, sentences[name]) for name in wrong]
     if told or unread or mistakes:
         raise _all([*unread, *told, *mistakes])
     return Request(model, text, tuple(judged), QUALITIES[QUALITIES.index(str(quality))], aspect_ratio)
@@ -90,15 +93,17 @@ _Mistake = tuple[type[TokenctlError], str]
 
 def _prompt(prompt: str | None, file: Path | None) -> tuple[str, list[_Mistake]]:
     """The prompt, or why there is none to judge."""
-    if (prompt is None) == (file is None):
-        return "", [(UsageError, "prompt: must be given by --prompt or by --prompt-file, and by one of them only")]
-    if prompt is not None or file is None:
-        return prompt or "", []
+    if prompt is not None and file is not None:
+        return "", [(UsageError, "--prompt and --prompt-file contradict each other")]
+    if prompt is not None:
+        return prompt, []
+    if file is None:
+        return "", [(UsageError, "missing option '--prompt' or '--prompt-file'")]
     try:
         with file.open("rb") as opened:  # a pipe will do
             content = opened.read(_LONGEST_FILE + 1)
         if len(content) > _LONGEST_FILE:
-            return "", [(UsageError, f"prompt: {_SENTENCES['prompt']}")]
+            return "", [(UsageError, f"--prompt-file: {_NO_PROMPT}")]
         return content.decode("utf-8-sig").removesuffix("\n").removesuffix("\r"), []
     except OSError as error:
         return "", [(NoInput, f"the prompt's file ({file}): {error.strerror}")]
@@ -124,12 +129,13 @@ def _files(paths: Sequence[Path]) -> tuple[list[InputImage], list[_Mistake]]:
     return good, mistakes
 
 
-def _told(name: str, images_given: int) -> str:
-    return _SENTENCES[name] + (f", not {images_given}" if name == "images" else "")
+def _unlisted(option: str, value: str | None, listed: Sequence[str]) -> str:
+    return f"{option}: {(value or '')[:_SHOWN]!r} is not one of {', '.join(listed)}"
 
 
 def _all(mistakes: Sequence[_Mistake]) -> TokenctlError:
     """One error of the gravest class, with a line for each mistake."""
     gravest = next(kind for kind in (UsageError, BadData, NoInput) if any(kind is found for found, _ in mistakes))
     heading = [f"{len(mistakes)} mistakes; nothing was sent"] if len(mistakes) > 1 else []
-    return gravest("\n".join([*heading, *(text for _, text in mistakes)]), mistakes=len(mistakes))
+    hint = "tokenctl generate --help" if gravest is UsageError else ""
+    return gravest("\n".join([*heading, *(text for _, text in mistakes)]), hint=hint, mistakes=len(mistakes))

@@ -318,7 +318,7 @@ def test_a_file_that_changed_between_two_calls_is_not_told_as_if_nothing_was_sen
     def changes(_seconds: float) -> None:
         request.images[0].path.write_bytes(request.images[0].path.read_bytes()[:-1] + b"x")
 
-    desk.sleep = changes  # type: ignore[method-assign]
+    desk.sleep = changes  # type: ignore[method-assign, assignment]
     with pytest.raises(NoInput, match="changed while it was to be sent") as caught:
         desk.generator().generate(request, deadline=Deadline(None), request_id="req-1")
     assert len(desk.server.asked) == 1

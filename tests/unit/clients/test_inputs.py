@@ -55,7 +55,7 @@ def test_three_to_ten_images_are_taken(files: list[Path], count: int, good: bool
     if good:
         assert len(judge(**asked).images) == count
     else:
-        assert _refused(UsageError, asked) == f"images: must be 3 to 10 files, not {count}"
+        assert _refused(UsageError, asked) == f"--image: must be given 3 to 10 times, not {count}"
 
 
 @pytest.mark.parametrize("prompt", ["x", "two\nlines\tand a tab\r\n", "猫 and 🐈", "x" * LONGEST_PROMPT])
@@ -66,7 +66,7 @@ def test_a_prompt_is_any_text(files: list[Path], prompt: str) -> None:
 @pytest.mark.parametrize("prompt", ["", " \n", "secret\0plan", "secret\x1b[31m", "secret\udcff", "s" * 20_001])
 def test_a_prompt_that_is_no_text_is_refused_and_not_repeated(files: list[Path], prompt: str) -> None:
     told = _refused(UsageError, _asked(files, prompt=prompt))
-    assert told.startswith("prompt: must be a text of 1 to 20,000 characters")
+    assert told.startswith("--prompt: must be a text of 1 to 20,000 characters")
     assert "secret" not in told
     assert "sss" not in told
 
@@ -76,9 +76,15 @@ def test_a_prompt_that_is_no_text_is_refused_and_not_repeated(files: list[Path],
     [("quality", "2k"), ("quality", "8K"), ("quality", ""), ("aspect_ratio", "16/9"), ("aspect_ratio", "")],
 )
 def test_a_word_beside_the_listed_ones_is_refused(files: list[Path], field: str, value: str) -> None:
-    assert _refused(UsageError, _asked(files, **{field: value})).startswith(
-        f"{field.replace('_', ' ')}: must be one of"
-    )
+    option = f"--{field.replace('_', '-')}"
+    assert _refused(UsageError, _asked(files, **{field: value})).startswith(f"{option}: '{value}' is not one of 1")
+
+
+def test_what_is_missing_is_told_as_by_every_command(files: list[Path]) -> None:
+    assert _refused(UsageError, _asked(files, quality=None)) == "missing option '--quality'"
+    assert _refused(UsageError, _asked(files, prompt=None)) == "missing option '--prompt' or '--prompt-file'"
+    both = _asked(files, prompt_file=files[0])
+    assert _refused(UsageError, both) == "--prompt and --prompt-file contradict each other"
 
 
 def test_every_mistake_is_told_at_once_with_its_place(files: list[Path], tmp_path: Path) -> None:
@@ -87,9 +93,9 @@ def test_every_mistake_is_told_at_once_with_its_place(files: list[Path], tmp_pat
     heading, *lines = _refused(UsageError, asked).splitlines()
     assert heading == "5 mistakes; nothing was sent"
     places = [
-        "prompt:",
-        "quality:",
-        "aspect ratio:",
+        "--prompt:",
+        "--quality:",
+        "--aspect-ratio:",
         f"image 1 ({files[0]}) is a GIF",
         f"image 4 ({tmp_path}/missing.png): No",
     ]
@@ -132,4 +138,4 @@ def test_any_texts_give_a_request_or_a_sentence(
     try:
         judge(**_asked([path] * 3, prompt=prompt, quality=quality, aspect_ratio=ratio))
     except UsageError as error:
-        assert "must be" in error.detail  # noqa: PT017 — either is right
+        assert "must be" in error.detail or "is not one of" in error.detail  # noqa: PT017 — either is right
