@@ -128,8 +128,10 @@ def test_keys_are_sent_to_https_or_this_machine_only(studio: Studio, address: st
 
 def test_without_a_key_of_gemini_nothing_is_held(studio: Studio) -> None:
     studio.cli.patch.delenv("GEMINI_API_KEY")
-    assert studio().code == 78
+    assert [studio(*more).code for more in ((), ("-n",))] == [78, 78]
     assert studio.holds() == []
+    studio.cli.patch.setenv("GEMINI_API_KEY", "abc")
+    assert studio("-n").code == 78
 
 
 def test_nobody_to_ask_and_no_yes_is_refused(studio: Studio) -> None:
@@ -160,9 +162,19 @@ def test_a_folder_that_cannot_be_written_is_told_first(studio: Studio) -> None:
     (studio.home / "file").write_text("")
     ran = studio.cli(*studio.words("--out", str(studio.home / "file" / "x")))
     assert ran.code == 2  # given twice
-    studio.out = studio.home / "file" / "x"
-    assert studio().code == 73
+    for name in ("file", "file/x", "file/x/y"):
+        studio.out = studio.home / name
+        for more in ((), ("-n",)):
+            ran = studio(*more)
+            assert (ran.code, f"{studio.out}: images cannot be put there: " in ran.err) == (73, True)
     assert studio.holds() == []
+
+
+def test_a_look_makes_no_folder(studio: Studio) -> None:
+    before = sorted(studio.home.iterdir())
+    studio.out = studio.home / "a" / "b"
+    assert studio("-n").code == 0
+    assert sorted(path for path in studio.home.iterdir() if path in before or path.name == "a") == before
 
 
 def test_how_often_it_may_be_run_is_limited(studio: Studio) -> None:

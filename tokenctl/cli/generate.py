@@ -16,6 +16,7 @@ from tokenctl.wording import counted
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
     from tokenctl.clients.generation import Request
+    from tokenctl.clients.generator import Generator
     from tokenctl.models import Generation
     from tokenctl.services.generations import Job, Order, Result
 
@@ -83,11 +84,11 @@ def _generate(
     if not dry_run:
         run.output.require_answer("--yes", given=yes)
     run.banner()
-    job = _job(run, out)
+    job, generator = _job(run, out), run.runtime.generator  # without a key to ask with nothing is held
     if dry_run or not yes:
         _preview(run, request, order, job.preview(order, key=idempotency_key), dry_run=dry_run)
     if not dry_run:
-        result = _work(run, job, request, order, key=idempotency_key)
+        result = _work(run, job, generator, request, order, key=idempotency_key)
         _finish(run, result, out, request.prompt if save_prompt else None)
 
 
@@ -149,10 +150,9 @@ def _job(run: Run, out: str) -> Job:
     return Job(runtime.generations, Path(out), run.output.say, runtime.metrics, runtime.asking)
 
 
-def _work(run: Run, job: Job, request: Request, order: Order, *, key: str | None) -> Result:
+def _work(run: Run, job: Job, generator: Generator, request: Request, order: Order, *, key: str | None) -> Result:
     """Hold, call, pay; say on the way what happens."""
     runtime, output = run.runtime, run.output
-    generator = runtime.generator  # without a key to ask with nothing is held
     at = job.open(order, key=key)
     output.unfinished = f"the same command with --idempotency-key {at.idempotency_key} finishes it, and pays once"
     if at.outcome != "captured":

@@ -140,9 +140,10 @@ class Job:
     def preview(self, asked: Order, *, key: str | None) -> Generation:
         """What `open` would answer, with nothing held; the outcome is held, open or captured.
 
-        Raises what the ledger refuses.
+        Raises what the ledger refuses, and CannotCreate for a folder that can take no image.
         """
         generation_id, key = _new(key)
+        self._place(generation_id).foresee()
         at = self.store.preview(_columns(asked), generation_id=generation_id, key=key, hold_s=1)
         return at if at.outcome in ("held", "open", "captured") else _refused(at)
 

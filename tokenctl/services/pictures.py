@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -37,7 +38,15 @@ class Place:
             self.folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.folder).close()  # it never has a name that could be left behind
         except OSError as error:
-            raise CannotCreate(f"{self.folder}: images cannot be put there: {error.strerror}") from error
+            raise self._unusable(error.strerror) from error
+
+    def foresee(self) -> None:
+        """Raise CannotCreate where `prepare` would, as far as it shows with nothing made."""
+        there = next((path for path in (self.folder, *self.folder.parents) if os.path.lexists(path)), Path())
+        if not there.is_dir():
+            raise self._unusable(os.strerror(errno.ENOTDIR))
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise self._unusable(os.strerror(errno.EACCES))
 
     def write(self, image: bytes, mime: str) -> Path:
         """Put the image on the disk under a temporary name. Raises CannotCreate, and leaves nothing then."""
@@ -109,6 +118,9 @@ class Place:
         except OSError as error:
             raise CannotCreate(f"{path}: {error.strerror}") from error
         return path
+
+    def _unusable(self, why: str | None) -> CannotCreate:
+        return CannotCreate(f"{self.folder}: images cannot be put there: {why}")
 
     def _named(self) -> list[Path]:
         return [self.folder / f"{self.generation_id}.{extension}" for extension in EXTENSIONS.values()]
