@@ -275,7 +275,8 @@ def test_a_dry_run_checks_everything_and_writes_nothing(cli: Cli, how: str) -> N
     assert (data["id"], data["seq"], data["undo"]) == (None, None, None)
     assert (data["balance_before"], data["balance"]) == (1000, 1500)
     assert cli("grant-bonus", "u1", "--amount", "1000", "--reason", "goodwill", how, "--json").json["meta"]["replayed"]
-    assert cli("grant-bonus", "nobody", "--amount", "5", "--reason", "goodwill", how).code == 67
+    got = cli("grant-bonus", "nobody", "--amount", "5", "--reason", "goodwill", how)
+    assert (got.code, "grant-bonus --new-user and batch-import make users" in got.err) == (67, True)
     assert cli("grant-bonus", "new", "--amount", "5", "--reason", "goodwill", "--new-user", how).code == 0
     conflict = ("--amount", "7", "--reason", "goodwill", "--idempotency-key", data["idempotency_key"])
     assert cli("grant-bonus", "u1", *conflict, how).code == 0  # nothing was written under that key

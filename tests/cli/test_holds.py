@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,17 +34,19 @@ def test_open_holds_are_listed(held: Cli) -> None:
     ]
     (one,) = held("holds", "list", "u1", "--json").json["data"]
     assert (one["hold_id"], one["amount"], one["state"], one["is_past"]) == (ID, 40, "open", False)
-    assert (held("holds", "list", "u2").out, held("holds", "list", "--limit", "0").out) == (b"", b"")
+    assert held("holds", "list", "--limit", "0").out == b""
     capture(held.db.connect("support1"))
     assert held("holds", "list").out == b""
     assert held("holds", "list", "--all").lines[0][3] == "captured"
 
 
 def test_where_no_hold_is_it_says_so(cli: Cli) -> None:
+    assert cli.grant("u2").code == 0
     for flags, told in (((), "is open"), (("--all",), "was ever made")):
         got = cli("holds", "list", *flags)
         assert (got.code, got.out, got.err) == (0, b"", f"▸ no hold {told}\n")
         assert cli("holds", "list", "u2", *flags).err == f"▸ no hold of u2 {told}\n"
+        assert cli("holds", "list", "nobody", *flags, "--json").problem["exit_code"] == 67
         assert cli("holds", "list", *flags, "-q").err == ""
 
 
@@ -190,3 +193,11 @@ def test_tokens_that_are_released_here_are_counted_once(held: Cli) -> None:
         assert held("holds", *words).code == 0
         held("holds", *words)  # finds nothing to release
     assert 'tokenctl_generation_tokens_total{step="released"} 50' in held("metrics", "--format", "prometheus").text
+
+
+def test_a_hold_is_released_for_a_reason_of_the_list(held: Cli, home: Path) -> None:
+    (home / "c.toml").write_text('reasons = ["stuck"]\n')
+    asked = ("holds", "release", "u1", ID, "--yes", "--config", "c.toml", "--reason")
+    got = held(*asked, "whim")
+    assert (got.code, "reason 'whim' is not on the configured list" in got.err) == (2, True)
+    assert held(*asked, "stuck").code == 0

@@ -39,8 +39,9 @@ def _list(run: Run, user: SomeUser = None, everything: Everything = False, limit
     from tokenctl.cli import generation_views
     from tokenctl.services import holds
 
-    most = _LIMIT if limit is None else limit
-    found = holds.listed(run.runtime.generations, user, everything=everything, limit=most)
+    most, ledger = _LIMIT if limit is None else limit, run.runtime.ledger
+    name = run.settings.profile
+    found = holds.listed(run.runtime.generations, ledger, user, everything=everything, limit=most, ledger_name=name)
     run.show(generation_views.holds(found))
     if not found and most:
         hold = "no hold" if user is None else f"no hold of {user}"
@@ -58,7 +59,9 @@ def _release(run: Run, user: options.User, hold_id: HoldId, reason: Why, yes: op
     """
     from tokenctl.cli import generation_views
     from tokenctl.services import holds
+    from tokenctl.settings import check_reason
 
+    check_reason(reason, run.settings)
     run.output.require_answer("--yes", given=yes)
     run.banner()
     at = holds.found(run.runtime.generations, user, hold_id)

@@ -158,13 +158,17 @@ def ago(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"  # noqa: PLR2004 — two hours
 
 
-def not_found(ledger: Ledger, missing: Sequence[str], *, ledger_name: str) -> UserNotFound:
-    """The error for unknown users, with the nearest known ids when there is just one."""
+def not_found(ledger: Ledger, missing: Sequence[str], *, ledger_name: str, granting: bool = False) -> UserNotFound:
+    """The error for unknown users, with the nearest known ids when there is just one; who is `granting` may make it."""
     if len(missing) > 1:
         shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")  # noqa: PLR2004
         return UserNotFound(f"{len(missing)} users are not in ledger {ledger_name}: {shown}", users=list(missing))
     near = ledger.nearest(missing[0])
-    hint = f"did you mean {' or '.join(near)}?" if near else "grant-bonus --new-user and batch-import make users"
+    hint = "ids are compared letter by letter: look for a typing mistake"
+    if granting:
+        hint = "grant-bonus --new-user and batch-import make users"
+    if near:
+        hint = f"did you mean {' or '.join(near)}?"
     return UserNotFound(f"no user '{missing[0]}' in ledger {ledger_name}", hint=hint, users=list(missing), nearest=near)
 
 

@@ -8,17 +8,24 @@ from tokenctl import commandline
 from tokenctl.errors import AlreadyReleased, NotAllowed, NotFound, Refused
 from tokenctl.grantfile.display import clean
 from tokenctl.models import Generation, Hold
+from tokenctl.services.balances import not_found
 from tokenctl.services.heldtokens import moved
 from tokenctl.storage.generations import GenerationStore
+from tokenctl.storage.ledger import Ledger
 from tokenctl.telemetry.metrics import Metrics
 
 ALL = ("open", "captured", "released")
 _AT_ONCE = 1_000
 
 
-def listed(store: GenerationStore, user_id: str | None, *, everything: bool, limit: int) -> list[Hold]:
-    """Open holds, or all of them, by deadline; at most `limit`."""
-    return store.holds(user_id=user_id, states=ALL if everything else ("open",), limit=limit)
+def listed(
+    store: GenerationStore, ledger: Ledger, user_id: str | None, *, everything: bool, limit: int, ledger_name: str
+) -> list[Hold]:
+    """Open holds, or all of them, by deadline; at most `limit`. Raises UserNotFound."""
+    held = store.holds(user_id=user_id, states=ALL if everything else ("open",), limit=limit)
+    if not held and user_id is not None and not ledger.balances([user_id]):
+        raise not_found(ledger, [user_id], ledger_name=ledger_name)
+    return held
 
 
 def found(store: GenerationStore, user_id: str, hold_id: str) -> Generation:

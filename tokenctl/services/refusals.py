@@ -20,7 +20,7 @@ def refusal(
     """
     match receipt.outcome:
         case "unknown_user":
-            return balances.not_found(ledger, [receipt.user_id], ledger_name=ledger_name)
+            return balances.not_found(ledger, [receipt.user_id], ledger_name=ledger_name, granting=seq is None)
         case "unknown_entry":
             return no_transaction(receipt.user_id, seq, ledger_name=ledger_name)
         case "conflict":
