@@ -143,7 +143,9 @@ class Settings:
 
 
 #: What a command prints unless it says otherwise: the first on a terminal, the second elsewhere.
-FORMATS = ("table", "tsv", "json", "jsonl", "value")
+FORMATS = ("table", "tsv", "json", "jsonl")
+#: All that any command prints.
+KNOWN_FORMATS = {*FORMATS, "value", "csv", "md", "html", "hledger", "prometheus", "openmetrics", "text", "nagios"}
 
 
 @dataclass(frozen=True)
@@ -284,7 +286,7 @@ def _format(sources: Sources, flags: Flags) -> str | None:
     form: str | None = flags.format or sources.env.get("TOKENCTL_FORMAT")
     origin = "flag" if flags.format else "env:TOKENCTL_FORMAT" if form else "default"
     if form is not None and form not in flags.formats:
-        if origin == "flag" or form not in FORMATS:
+        if origin == "flag" or form not in KNOWN_FORMATS:
             wrong = UsageError if origin == "flag" else ConfigError
             raise wrong(
                 f"{address.told(form)} ({origin}) is not a format of this command",

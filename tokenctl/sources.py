@@ -31,7 +31,7 @@ VARIABLES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("PGPASSFILE", "PGPASSWORD"), "Where passwords are, or one, as for psql; the rest of libpq's variables hold too."),
     (("TOKENCTL_PROFILE",), "The profile of the configuration to use. Printed commands name it."),
     (("TOKENCTL_CONFIG",), "The configuration file to read, and no other. Printed commands name it."),
-    (("TOKENCTL_FORMAT",), "The format to print in, where a command has it."),
+    (("TOKENCTL_FORMAT",), "The format to print in; a command that lacks it prints as it would without."),
     (("TOKENCTL_TIMEOUT",), "Seconds that a command may take; of batch-import, verify and the like, one step."),
     (("TOKENCTL_REQUEST_ID",), "The id of this run in the ledger, in logs and in errors."),
     (

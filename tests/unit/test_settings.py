@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tokenctl.errors import ConfigError, UsageError
-from tokenctl.settings import Database, Flags, check_reason, load
+from tokenctl.settings import FORMATS, Database, Flags, check_reason, load
 from tokenctl.sources import LIBPQ_VARIABLES, config_paths
 
 
@@ -89,13 +89,12 @@ def test_a_command_may_know_other_formats(tmp_path: Path) -> None:
     assert caught.value.hint == "one of table, prometheus, json"
     with pytest.raises(UsageError):
         load(env, Flags(format="prometheus"))
-    with pytest.raises(ConfigError):
-        load(env | {"TOKENCTL_FORMAT": "prometheus"}, Flags())
 
 
 def test_a_format_for_every_command_is_passed_over_by_one_that_lacks_it(tmp_path: Path) -> None:
-    got = load(nothing(tmp_path) | {"TOKENCTL_FORMAT": "tsv"}, Flags(formats=("table", "prometheus")))
-    assert (got.format, got.origins["format"]) == (None, "default")
+    for form, formats in (("tsv", ("table", "prometheus")), ("csv", FORMATS), ("value", FORMATS)):
+        got = load(nothing(tmp_path) | {"TOKENCTL_FORMAT": form}, Flags(formats=formats))
+        assert (got.format, got.origins["format"]) == (None, "default")
 
 
 def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:

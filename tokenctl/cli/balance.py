@@ -111,4 +111,4 @@ def _from_stdin() -> list[str]:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "balance")(_balance)
+    command(app, "balance", formats=options.VALUED)(_balance)

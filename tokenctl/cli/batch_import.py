@@ -204,4 +204,4 @@ def _way_on(report: ImportReport, rejected: int, met: int) -> tuple[str, str]:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "batch-import")(_batch_import)
+    command(app, "batch-import", formats=options.VALUED)(_batch_import)

@@ -95,5 +95,5 @@ def register(app: typer.Typer) -> None:
         rich_markup_mode=None,
     )
     command(group, "list", formats=FORMATS)(_list)
-    command(group, "show")(_show)
+    command(group, "show", formats=options.VALUED)(_show)
     app.add_typer(group)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tokenctl import commandline
+from tokenctl.cli import options
 from tokenctl.cli.command import StrictGroup, command
 from tokenctl.errors import UsageError
 
@@ -77,5 +78,5 @@ def register(app: typer.Typer) -> None:
         rich_markup_mode=None,
     )
     command(group, "list")(_list)
-    command(group, "reset")(_reset)
+    command(group, "reset", formats=options.VALUED)(_reset)
     app.add_typer(group)

@@ -149,8 +149,8 @@ def command(
 ) -> Callable[[Body], Body]:
     """Make `body(run, …)` a command of `app`; its docstring is its help, examples first.
 
-    `formats` is for one that prints others than the rest: the first on a terminal, `piped` or else the
-    second elsewhere.
+    `formats` is for one that prints others than the rest, a single value too: the first on a terminal,
+    `piped` or else the second elsewhere.
     In logs and metrics the command of a group is called by both names, `db status`.
     """
     group = app.info.name

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokenctl.cli import options
 from tokenctl.cli.command import Body, StrictGroup, command
 
 if TYPE_CHECKING:
@@ -92,5 +93,5 @@ def register(app: typer.Typer) -> None:
     )
     bodies: dict[str, Body] = {"show": _show, "path": _path, "check": _check, "init": _init}
     for name, body in bodies.items():
-        command(group, name)(body)
+        command(group, name, formats=None if name == "show" else options.VALUED)(body)
     app.add_typer(group)

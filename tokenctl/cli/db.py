@@ -189,5 +189,5 @@ def register(app: typer.Typer) -> None:
         "migrate": _migrate,
     }
     for name, body in bodies.items():
-        command(group, name)(body)
+        command(group, name, formats=options.VALUED if name == "url" else None)(body)
     app.add_typer(group)

@@ -49,4 +49,4 @@ def _explain(run: Run, user: options.User, as_of: options.AsOf = None) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "explain")(_explain)
+    command(app, "explain", formats=options.VALUED)(_explain)

@@ -211,4 +211,4 @@ def _warn(run: Run, line: str) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "generate")(_generate)
+    command(app, "generate", formats=options.VALUED)(_generate)

@@ -218,7 +218,7 @@ def plan(request: Request, order: Order, at: Generation) -> View[PlanData]:
         **photos,
         "ALREADY": f"generation {at.generation_id}, {at.state}" if data["already"] else None,
     }
-    return View(PLAN, data, _pairs(shown))
+    return View(PLAN, data, _pairs(shown), value=str(data["cost"]))
 
 
 def generation(at: Generation, image: str | None = None) -> View[GenerationData]:

@@ -112,4 +112,4 @@ def _talk(run: Run, receipt: Receipt, *, derived: bool, dry_run: bool) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "grant-bonus")(_grant_bonus)
+    command(app, "grant-bonus", formats=options.VALUED)(_grant_bonus)

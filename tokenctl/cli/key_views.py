@@ -84,7 +84,7 @@ def keys(states: Sequence[KeyState]) -> View[list[KeyData]]:
         )
         for one in states
     ]
-    return View(KEYS, data, Table(columns, rows), value="\n".join(one.key.id for one in states))
+    return View(KEYS, data, Table(columns, rows), value="\n".join(one.key.id for one in states) or None)
 
 
 def tests(found: Sequence[KeyTest]) -> View[list[KeyTestData]]:

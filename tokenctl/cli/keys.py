@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tokenctl import commandline
+from tokenctl.cli import options
 from tokenctl.cli.command import Body, StrictGroup, command
 from tokenctl.errors import GeminiUnavailable, Refused
 from tokenctl.wording import counted
@@ -104,5 +105,5 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(name="keys", cls=StrictGroup, help="Gemini's keys.", rich_markup_mode=None)
     bodies: dict[str, Body] = {"list": _list, "test": _test, "disable": _disable, "enable": _enable}
     for name, body in bodies.items():
-        command(group, name)(body)
+        command(group, name, formats=None if name == "test" else options.VALUED)(body)
     app.add_typer(group)

@@ -110,6 +110,11 @@ Limit = Annotated[
 ]
 
 
+#: What a command prints unless it says otherwise, and with the one value that some have.
+FORMATS = ("table", "tsv", "json", "jsonl")
+VALUED = (*FORMATS, "value")
+
+
 def form(formats: tuple[str, ...], piped: str) -> tuple[Any, Any]:
     """--format of a command that prints these: the first on a terminal, `piped` elsewhere."""
     named = f"{', '.join(formats[:-1])} or {formats[-1]}"
@@ -121,7 +126,7 @@ def form(formats: tuple[str, ...], piped: str) -> tuple[Any, Any]:
 #: Accepted after every command; they become `Flags`.
 COMMON: dict[str, tuple[Any, Any]] = {
     "json_": (Annotated[bool, typer.Option("--json", help="JSON, the same as --format json.")], False),
-    "form": form(("table", "tsv", "json", "jsonl", "value"), "tsv"),
+    "form": form(FORMATS, "tsv"),
     "profile": (
         Annotated[str | None, typer.Option("--profile", metavar="NAME", help="The ledger to work on.")],
         None,

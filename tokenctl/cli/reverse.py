@@ -264,4 +264,4 @@ def _left_out(run: Run, work: Undoing) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "reverse")(_reverse)
+    command(app, "reverse", formats=options.VALUED)(_reverse)

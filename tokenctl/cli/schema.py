@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokenctl.cli import options
 from tokenctl.cli.command import command
 from tokenctl.errors import UsageError
 
@@ -52,4 +53,4 @@ def _schema(run: Run, name: Name = None) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "schema")(_schema)
+    command(app, "schema", formats=options.VALUED)(_schema)

@@ -123,4 +123,4 @@ def _findings(number: int) -> str:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "verify")(_verify)
+    command(app, "verify", formats=options.VALUED)(_verify)

@@ -18,7 +18,6 @@ from tokenctl.errors import (
     OutputFailed,
     PipeClosed,
     TokenctlError,
-    UsageError,
 )
 from tokenctl.output import text
 from tokenctl.output.views import Bars, Listing, Table, View, for_programs, json_ready
@@ -92,9 +91,8 @@ class Output:
         if self.form in ("json", "jsonl"):
             self._write(self._json(view))
         elif self.form == "value":
-            if view.value is None:
-                raise UsageError(f"{view.schema.name} is no single value", hint="use --format tsv or json")
-            self._write(view.value + "\n")
+            if view.value is not None:  # a dry run of a grant has no name yet
+                self._write(view.value + "\n")
         elif self.form == "tsv":
             self._write("".join("\t".join(map(for_programs, row)) + "\n" for row in view.table.rows))
         else:
