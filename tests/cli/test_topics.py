@@ -18,11 +18,16 @@ NAMES = {name for names, _ in VARIABLES for name in names}
 
 
 @pytest.mark.parametrize("topic", topics.TOPICS)
-def test_a_topic_is_plain_text_of_80_columns(offline: CommandLine, topic: str) -> None:
-    got = offline("help", topic)
-    assert (got.code, got.err) == (0, "")
-    assert [line for line in got.text.splitlines() if len(line) > 80 and not line.startswith("    ")] == []
-    assert re.search(r"\x1b|[\u2500-\u257f]|<property", got.text) is None
+def test_a_topic_is_plain_text_as_wide_as_the_terminal_up_to_80_columns(offline: CommandLine, topic: str) -> None:
+    whole = [word for line in offline("help", topic).text.splitlines() for word in line.split()]
+    for columns, most in (("60", 60), ("80", 80), ("200", 80)):
+        offline.patch.setenv("COLUMNS", columns)
+        got = offline("help", topic)
+        assert (got.code, got.err) == (0, "")
+        lines = got.text.splitlines()
+        assert [line for line in lines if len(line) > most and not re.match(r" {4}\S", line)] == []
+        assert [word for line in lines for word in line.split()] == whole
+        assert re.search(r"\x1b|[\u2500-\u257f]|<property", got.text) is None
 
 
 def test_help_works_with_a_broken_configuration(offline: CommandLine, home: Path) -> None:

@@ -25,13 +25,15 @@ def _help(ctx: typer.Context, words: Words = None) -> None:
 
     The topics are exit-codes, environment, formats, cron and files.
     """
+    import shutil
+
     from tokenctl.cli import topics
 
     root = ctx.find_root()
     if not words:
         print_text(f"{root.get_help()}\n\n{topics.listed().rstrip()}")
     elif words[0] in topics.TOPICS and len(words) == 1:
-        print_text(topics.topic(words[0]).rstrip())
+        print_text(topics.topic(words[0], shutil.get_terminal_size().columns).rstrip())
     else:
         print_text(_of_command(root, words))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable
 
@@ -9,8 +10,10 @@ from tokenctl import errors, sources
 
 Rows = list[tuple[str, str]]
 
-_WIDTH = 80
+_WIDTH, _NARROWEST = 80, 40
 _INDENT = 4
+#: What stands before the meaning in a row.
+_LEAD = re.compile(r" *(?:\S+ {2,}|[0-9]+ +)?")
 
 
 def exit_codes(command: str = "") -> Rows:
@@ -35,15 +38,27 @@ FILES: Rows = [
 ]
 
 
-def topic(name: str) -> str:
-    """The text of a topic, with a final newline; prose in lines of 80. Raises KeyError for another name."""
+def topic(name: str, columns: int = _WIDTH) -> str:
+    """The text of a topic, with a final newline, in lines of `columns` and at most 80 characters.
+
+    Raises KeyError for another name.
+    """
+    width = max(min(columns, _WIDTH), _NARROWEST)
     paragraphs = TOPICS[name][1]().rstrip().split("\n\n")
-    return (
-        "\n\n".join(
-            one if one.startswith(" ") else textwrap.fill(one, _WIDTH, break_on_hyphens=False) for one in paragraphs
-        )
-        + "\n"
-    )
+    return "\n\n".join(_folded(one, width) for one in paragraphs) + "\n"
+
+
+def _folded(paragraph: str, width: int) -> str:
+    """Prose filled, rows folded below what they mean, and command lines as they are."""
+    if not paragraph.startswith(" "):
+        return textwrap.fill(paragraph, width, break_on_hyphens=False)
+    return "\n".join(line if re.match(r" {4}\S", line) else _row(line, width) for line in paragraph.splitlines())
+
+
+def _row(line: str, width: int) -> str:
+    lead = _LEAD.match(line)
+    pad = " " * (lead.end() if lead else 0)
+    return textwrap.fill(line, width, subsequent_indent=pad, break_on_hyphens=False, break_long_words=False)
 
 
 def listed() -> str:
@@ -134,8 +149,7 @@ TOPICS: dict[str, tuple[str, Callable[[], str]]] = {
 
 
 def _kind(kind: type[errors.TokenctlError]) -> str:
-    lead = f"        {kind.code:<21} "
-    return textwrap.fill(errors.title(kind), _WIDTH, initial_indent=lead, subsequent_indent=" " * len(lead)) + "\n"
+    return f"        {kind.code:<21} {errors.title(kind)}\n"
 
 
 def _list(rows: Rows) -> str:
@@ -143,9 +157,7 @@ def _list(rows: Rows) -> str:
 
 
 def _entry(term: str, meaning: str) -> str:
-    """A term, and below or beside it what it means, in lines of at most 80 characters."""
+    """A term, and below or beside it what it means."""
     if len(term) < _INDENT:
-        pad = " " * (_INDENT + 2)
-        return textwrap.fill(meaning, _WIDTH, initial_indent=f"  {term:<{_INDENT}}", subsequent_indent=pad) + "\n"
-    head = textwrap.fill(term, _WIDTH, initial_indent="  ", subsequent_indent="  ")
-    return f"{head}\n{textwrap.fill(meaning, _WIDTH, initial_indent='      ', subsequent_indent='      ')}\n"
+        return f"  {term:<{_INDENT}}{meaning}\n"
+    return f"  {term}\n      {meaning}\n"
