@@ -11,6 +11,11 @@ from tokenctl.cli import topics
 
 #: Paragraphs of help that begin with this are lines to be kept as they are.
 _KEEP = "\b\n"
+#: Where an option may stand in the argument's place.
+_EITHER = {
+    "reverse": "{USER:SEQ | --batch ID | --operator NAME --since T}",
+    "breaker reset": "{NAME | --all}",
+}
 
 
 def pages() -> dict[str, str]:
@@ -107,14 +112,23 @@ def _synopses(command: Command) -> str:
     for one in command.commands or (command,):
         lines.append(f".B {roff('tokenctl ' + one.name)}\n")
         needed = [option for option in one.options if option.required and option.value]
-        lines += [f".I {roff(_grouped(argument.value.name))}\n" for argument in one.arguments]
+        if one.name in _EITHER:
+            lines.append(f"{roff(_EITHER[one.name])}\n")
+        else:
+            lines += [f".I {_place(argument)}\n" for argument in one.arguments]
         lines += [f"{roff(option.names[-1])} {roff(option.value.name)}\n" for option in needed if option.value]
         lines.append('.RI [ OPTION " ...]"\n.br\n')
     return "".join(lines)[: -len(".br\n")]
 
 
-def _grouped(name: str) -> str:
-    return f"{{{name}}}" if " | " in name else name
+def _place(argument: Argument) -> str:
+    """An argument as the synopsis has it; dots must not end a sentence, which groff sets two blanks after."""
+    name = argument.value.name
+    if not argument.required:
+        name = f"[{name}]"
+    elif " | " in name:
+        name = f"{{{name}}}"
+    return roff(name) + ("\\&" if "…" in name else "")
 
 
 def _paragraphs(command: Command) -> list[str]:
@@ -153,7 +167,8 @@ def _call(option: Option) -> str:
 def _told(option: Option) -> str:
     words = option.value.words if option.value else ()
     shown = option.value is not None and all(word in f"{option.value.name} {option.help}" for word in words)
-    return option.help if shown or not words else f"{option.help} One of {', '.join(words)}."
+    told = option.help if shown or not words else f"{option.help} One of {', '.join(words)}."
+    return told if option.default is None else f"{told} [default: {option.default}]"
 
 
 def _rows(rows: topics.Rows) -> str:

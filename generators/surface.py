@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import typer.main
@@ -55,13 +55,17 @@ class Value:
 
 @dataclass(frozen=True)
 class Option:
-    """An option; one without a value is a flag, and one with `many` may be given again."""
+    """An option; one without a value is a flag, and one with `many` may be given again.
+
+    Commands may differ in the default of what is otherwise the same option.
+    """
 
     names: tuple[str, ...]
     help: str
     value: Value | None = None
     many: bool = False
     required: bool = False
+    default: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,8 @@ def _option(param: Any, command: str, formats: tuple[str, ...]) -> Option:
     value = None if param.is_flag else _value(param, command)
     if value and names == ("--format",):  # judged by the settings and not by typer, so typer has no words for it
         value = replace(value, kind="choice", words=formats)
-    return Option(names, param.help or "", value, many=bool(param.multiple), required=param.required)
+    default = str(param.default) if value and param.show_default and param.default is not None else None
+    return Option(names, param.help or "", value, bool(param.multiple), bool(param.required), default)
 
 
 def _argument(param: Any, command: str) -> Argument:

@@ -55,6 +55,30 @@ def test_man_has_no_complaint(page: Path) -> None:
     assert re.search(rf"EXAMPLES\n.*^ +{command}|^ {{10,}}.*{command} ", text, re.DOTALL | re.MULTILINE)
 
 
+def test_a_synopsis_shows_what_may_be_left_out_and_what_stands_for_what() -> None:
+    man = require.tool("man", package="man-db")
+    env = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "MANWIDTH": "160"}
+    told = ""
+    for page in PAGES:
+        shown = subprocess.run(
+            [man, "-l", str(page)], capture_output=True, text=True, env=env, timeout=60, check=True
+        ).stdout  # fmt: skip
+        told += re.sub(r".\x08|\x1b\[[0-9;]*m", "", shown).partition("SYNOPSIS\n")[2].partition("\nDESCRIPTION")[0]
+    lines = {line.strip() for line in told.splitlines()}
+    for synopsis in (
+        "balance {USER... | -}", "batch-import {FILE | -}", "breaker reset {NAME | --all}", "config init [FILE | -]",
+        "help [TOPIC | COMMAND]", "holds list [USER]", "holds release USER ID --reason CODE", "keys test [ID...]",
+        "reverse {USER:SEQ | --batch ID | --operator NAME --since T} --reason CODE", "schema [NAME]",
+    ):  # fmt: skip
+        assert f"tokenctl {synopsis} [OPTION ...]" in lines, sorted(lines)
+
+
+def test_a_page_has_the_defaults_that_help_has() -> None:
+    for command, default in (("history", "50"), ("batches", "20")):
+        page = FILES[generators.ROOT / "man" / f"tokenctl-{command}.1"]
+        assert f"At most so many rows, up to 100000. [default: {default}]\n" in page
+
+
 def test_text_that_roff_would_obey_is_kept_as_text() -> None:
     assert manual.roff(".TH 'a' \\n -x \"~^`…é") == r"\&.TH \(aqa\(aq \en \-x \(dq\(ti\(ha\(ga...\[u00E9]"
 

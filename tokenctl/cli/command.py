@@ -122,7 +122,7 @@ class StrictGroup(TyperGroup):
 
 def _name(argument: Any) -> str:
     """An argument as the usage and its own line call it: USER…, FILE."""
-    name = (argument.metavar or argument.name.upper()).replace("[", "").replace("]", "")
+    name = argument.metavar or argument.name.upper()
     return f"{{{name}}}" if " | " in name else name
 
 

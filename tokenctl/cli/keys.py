@@ -46,7 +46,7 @@ def _list(run: Run) -> None:
 def _test(
     run: Run,
     keys: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]…", help="Only these keys.", show_default=False)
+        list[str] | None, typer.Argument(metavar="ID…", help="Only these keys.", show_default=False)
     ] = None,
 ) -> None:
     """Ask Gemini whether it accepts the keys; this costs nothing.
