@@ -312,6 +312,8 @@ def test_quiet_is_silent_on_success(cli: Cli) -> None:
     for _ in range(2):
         got = cli("batch-import", "grants.csv", "--yes", "-q")
         assert (got.code, got.out, got.err) == (0, b"", "")
+    asked_for = cli("batch-import", "grants.csv", "--yes", "-q", "--format", "value")
+    assert re.fullmatch(r"[0-9a-f]{12}\n", asked_for.text)
 
 
 @pytest.mark.parametrize(("form", "expected"), [("value", r"[0-9a-f]{12}\n"), ("tsv", "granted\t1\t5\n")])

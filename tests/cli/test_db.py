@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.cli.running import ENOUGH_S, TOKENCTL, Cli, CommandLine, environment, run
+from tests.cli.running import ENOUGH_S, TOKENCTL, Cli, CommandLine, Ran, environment, run
 from tests.cli.test_pipeline import measured
 from tokenctl.storage.embedded import binaries
 from tokenctl.storage.migrations import function_files, migration_files, newest_version
@@ -44,7 +44,9 @@ def test_status_names_the_database_and_its_schema(cli: Cli) -> None:
     assert data["server"].startswith("PostgreSQL 18.")
     assert (data["schema"], data["needs"], data["pending"]) == (newest_version(), newest_version(), [])
     assert cli("db", "status", "--exit-code").code == 0
-    assert cli("db", "status", "--exit-code", "-q").err == ""
+    assert cli("db", "status", "--exit-code", "-q") == Ran(0, b"", "")
+    assert cli("db", "status", "--exit-code", "-q", "--json").json["data"]["schema"] == newest_version()
+    assert cli("db", "status", "-q").out != b""
 
 
 def test_status_of_an_empty_database(empty: Cli) -> None:
@@ -54,6 +56,8 @@ def test_status_of_an_empty_database(empty: Cli) -> None:
     got = empty("db", "status", "--exit-code")
     assert got.code == 1
     assert "tokenctl db migrate" in got.err
+    quiet = empty("db", "status", "--exit-code", "-q")
+    assert (quiet.code, quiet.out, quiet.err) == (1, b"", got.err)
 
 
 def test_migrate_shows_what_it_will_do_does_it_and_is_done(empty: Cli) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.running import Cli
+from tests.cli.running import Cli, Ran
 from tests.cli.test_cached_balance import lossy_address
 from tests.pg import hold, post, reverse
 from tests.proxy import NOTHING, WITHIN_REPLY
@@ -68,6 +68,7 @@ def test_the_same_key_again_is_a_replay(cli: Cli) -> None:
     told = cli("reverse", "u1:1", *options).err
     assert "already reversed: u1:2 at 20" in told
     assert "✓" not in told
+    assert cli("reverse", "u1:1", *options, "-q") == Ran(0, b"", "")
     assert cli.written() == (1, 2, 0)
     assert cli("reverse", "u1:1", "--reason", "other", "--idempotency-key", "undo", "--yes").code == 65
 
@@ -191,7 +192,7 @@ def test_what_a_run_with_the_same_name_reverses_meanwhile_is_a_replay(cli: Cli, 
     [line] = got.json["meta"]["warnings"]
     assert line.startswith("already reversed: u1:2 at 20")
     assert line.endswith(" by support2 (me@here); nothing was changed")
-    assert f"tokenctl: {line}" in got.err
+    assert f"▸ {line}\n" in got.err
     assert "✓" not in got.err
 
 

@@ -90,7 +90,7 @@ def _batch_import(
     wanted = ImportOptions(rows, partial, known_users_only, atomic, expect_rows, expect_total, reject_file)
     report = _work(run, file, wanted, dry_run=dry_run, yes=yes)
     _talk(run, report)
-    if not run.output.quiet or dry_run or run.output.machine:
+    if not run.output.quiet or dry_run or run.settings.format:
         run.show(views.import_report(report, undo=batches.undo(run.runtime.batches, report)))
     _end(report)
 

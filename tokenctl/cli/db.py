@@ -89,7 +89,8 @@ def _status(run: Run, exit_code: ExitCode = False) -> None:
         facts["schema"] = state.version
         if state.version <= facts["needs"]:
             facts["pending"] = [step.name for step in state.pending()]
-    run.show(views.status(facts))
+    if not exit_code or not run.settings.quiet or run.settings.format:  # with both the code alone tells
+        run.show(views.status(facts))
     if exit_code and (facts["schema"] != facts["needs"] or facts["pending"]):
         raise Refused("the schema is not the one that this tokenctl needs", hint=commandline.line("db", "migrate"))
 

@@ -100,7 +100,7 @@ def _talk(run: Run, receipt: Receipt, *, derived: bool, dry_run: bool) -> None:
         other = "give another --ticket, or --idempotency-key" if receipt.ticket else "add --ticket or --idempotency-key"
         more = f"; to grant once more {other}" if derived and not receipt.campaign else ""
         run.warnings.append(line)
-        run.output.warn(f"tokenctl: {line}{more}")
+        run.output.say(f"{line}{more}")
     elif dry_run:
         run.output.say(f"dry run, nothing was written: {_change(receipt)}")
     else:

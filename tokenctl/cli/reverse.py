@@ -164,9 +164,10 @@ def _one(run: Run, reversal: Reversal, *, dry_run: bool, yes: bool, confirm_amou
 def _talk(run: Run, receipt: Receipt, *, dry_run: bool) -> None:
     if receipt.replayed:  # with this key or request id, before or while the question stood
         when = f"{receipt.created_at:%Y-%m-%d %H:%M} UTC" if receipt.created_at else "?"
-        line = f"already reversed: {receipt.name} at {when} by {receipt.operator} ({receipt.claimed_by})"
-        run.warnings.append(f"{line}; nothing was changed")
-        run.output.warn(f"tokenctl: {line}; nothing was changed")
+        by = f"{receipt.operator} ({receipt.claimed_by})"
+        line = f"already reversed: {receipt.name} at {when} by {by}; nothing was changed"
+        run.warnings.append(line)
+        run.output.say(line)
     elif dry_run:
         run.output.say(f"dry run, nothing was written: {_change(receipt)}")
     else:

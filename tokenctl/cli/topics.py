@@ -118,10 +118,11 @@ Schema of each document; within a version keys are added and none goes away.
 def _cron() -> str:
     return """\
 Nothing is asked where no terminal is: what grants, imports, reverses or generates wants
---yes there, and ends with 2 before it connects when it is missing. -q is silent unless
-something is wrong, so that cron sends no mail. Only verify --seal prints its head all
-the same: keep that mail, or send it with >> to where heads are kept, out of the
-database's reach.
+--yes there, and ends with 2 before it connects when it is missing. With -q nothing is
+said and a change prints no receipt, a repeated one neither, so that cron sends no mail
+unless something is wrong. What only looks prints its result all the same, and verify
+--seal its head: keep that mail, or send it with >> to where heads are kept, out of the
+database's reach. With --format or --json the receipt is asked for, and printed.
 
     TOKENCTL_DATABASE_URL=service=tokens
     5 6 * * *    tokenctl batch-import /srv/in/daily.csv --yes -q
