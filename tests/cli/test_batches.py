@@ -42,8 +42,8 @@ def test_the_list_is_a_line_a_batch_the_newest_first(imported: Cli) -> None:
     bad, good = got.lines
     digest = hashlib.sha256(GOOD.encode()).hexdigest()
     assert [len(bad), len(good)] == [12, 12]
-    assert good[2:] == ["done", "2", "120", "", "import", "", "", "good.csv", "batch1", digest[:12]]
-    assert bad[2:11] == ["done", "1", "5", "1", "import", "", "", "bad.csv", "batch1"]
+    assert good[2:] == ["done", "good.csv", "2", "120", "", "import", "", "", "batch1", digest[:12]]
+    assert bad[2:11] == ["done", "bad.csv", "1", "5", "1", "import", "", "", "batch1"]
     assert re.fullmatch(r"20\d\d-.*Z", good[1])
 
 
@@ -113,8 +113,8 @@ def test_a_reversal_stands_beside_what_it_reversed(imported: Cli) -> None:
     _, good = ids(imported)
     assert imported("reverse", "--batch", good, "--reason", "wrong", "--note", "n", "--ticket", "T", "--yes").code == 0
     reversal, _, original = imported("batches").lines
-    assert reversal[2:9] == ["done", "2", "-120", "", "reversal", "", good]
-    assert (original[2], original[7]) == ("reversed", reversal[0])
+    assert reversal[2:9] == ["done", "", "2", "-120", "", "reversal", ""]
+    assert (reversal[9], original[2], original[8]) == (good, "reversed", reversal[0])
     shown = imported("batches", "show", good, "--json").json["data"]
     assert (shown["reversed_by"], shown["undo"]) == (reversal[0], None)
     assert f"batch {reversal[0]} reversed it" in shown["next"]
@@ -205,11 +205,11 @@ def test_one_that_was_cut_off_says_how_to_finish_it(cli: Cli) -> None:
     until(lambda: cli("batches", "--state", "unfinished").lines, "the client's death was noticed")
     [line] = cli("batches").lines
     assert line[2] == "unfinished"
-    assert 0 < int(line[3]) < 20
+    assert 0 < int(line[4]) < 20
     data = cli("batches", "show", "a" * 12, "--json").json["data"]
     assert (data["state"], data["command"], data["undo"]) == ("unfinished", "tokenctl batch-import f.csv", None)
     table = cli("batches", "show", "a" * 12, "--format", "table").text
-    assert f" STATE    unfinished ({line[3]} of 20 rows are in)\n" in table
+    assert f" STATE    unfinished ({line[4]} of 20 rows are in)\n" in table
 
 
 @pytest.mark.parametrize(
@@ -264,11 +264,11 @@ def test_ids_are_whole_on_every_terminal(imported: Cli, columns: int) -> None:
     assert ("no room here for" in got.text) == (columns != 40)
 
 
-def test_what_became_of_a_batch_has_room_before_where_it_came_from(imported: Cli) -> None:
+def test_state_and_file_have_room_before_all_else(imported: Cli) -> None:
     assert imported("reverse", "--batch", ids(imported)[1], "--reason", "wrong", "--yes").code == 0
     got = on_terminal("batches", columns=80, env=environment(TERM="xterm", NO_COLOR="1", TOKENCTL_PAGER="cat"))
-    assert got.text.splitlines()[0].split() == ["BATCH", "STARTED", "STATE", "ROWS", "TOKENS", "REJECTED", "KIND"]
-    assert "no room here for REVERSED BY, REVERSES, FILE, OPERATOR, SHA256; a wider" in got.text
+    assert got.text.splitlines()[0].split() == ["BATCH", "STARTED", "STATE", "FILE", "ROWS", "TOKENS", "REJECTED"]
+    assert "no room here for KIND, REVERSED BY, REVERSES, OPERATOR, SHA256; a wider" in got.text
 
 
 @pytest.mark.usefixtures("imported")

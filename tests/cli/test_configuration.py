@@ -226,6 +226,11 @@ def test_each_setting_is_shown_with_who_gave_it(offline: CommandLine, config: Pa
     flag = offline("config", "show", "--json", "--timeout", "3").json["data"]
     assert (flag["timeout"], flag["format"]) == ({"value": 3.0, "origin": "flag"}, {"value": "json", "origin": "flag"})
     assert ["limits.grant", "50", str(config)] in offline("config", "show").lines
+    offline.patch.setenv("COLUMNS", "80")
+    heading, *lines = offline("config", "show", "--format", "table").text.splitlines()
+    assert heading.split() == ["SETTING", "VALUE", "ORIGIN"]
+    assert max(map(len, lines)) <= 80
+    offline.patch.setenv("COLUMNS", "")
 
 
 def test_every_key_of_the_file_is_shown(offline: CommandLine, config: Path) -> None:

@@ -246,9 +246,21 @@ def test_a_terminal_shows_a_table_under_a_line_of_the_balance() -> None:
 
 @pytest.mark.usefixtures("account")
 def test_what_has_no_room_is_named() -> None:
-    got = on_terminal("history", "u1", columns=60, env=environment(**PLAIN))
-    assert "no room here for KIND, REVERSED BY, REVERSES, TICKET, OPERATOR, BATCH, NOTE; a wider" in got.text
+    got = on_terminal("history", "u2", columns=60, env=environment(**PLAIN))
+    assert "no room here for OPERATOR; a wider" in got.text
     assert all(len(line) <= 60 for line in got.text.splitlines() if not line.startswith(("▸", "more")))
+
+
+@pytest.mark.usefixtures("account")
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_an_entry_that_was_reversed_never_looks_like_one_that_counts(columns: int) -> None:
+    got = on_terminal("history", "u1", columns=columns, env=environment(**PLAIN)).text
+    assert "REVERSED BY" in got.partition("▸")[0]
+    if columns < 80:  # one below the other
+        assert re.search(r" ID +u1:2\n.* REVERSED BY +u1:4\n", got, re.DOTALL)
+    else:
+        assert re.search(r"^ u1:2 .*\+500 .*goodwill +u1:4", got, re.MULTILINE)
+        assert all(len(line) <= columns for line in got.splitlines() if not line.startswith(("▸", "more")))
 
 
 @pytest.mark.parametrize("columns", [60, 40])

@@ -35,8 +35,9 @@ def settings(settled: Mapping[str, Settled]) -> View[dict[str, SettingData]]:
     data: dict[str, SettingData] = {
         name: {"value": _plain(one.value), "origin": one.origin} for name, one in sorted(settled.items())
     }
+    columns = (Column("SETTING"), Column("VALUE", wraps=True), Column("ORIGIN", wraps=True))
     rows: list[tuple[Cell, ...]] = [(name, _cell(one["value"]), one["origin"]) for name, one in data.items()]
-    return View(SETTINGS, data, Table((Column("SETTING"), Column("VALUE"), Column("ORIGIN")), rows))
+    return View(SETTINGS, data, Table(columns, rows))
 
 
 def files(paths: Sequence[Path]) -> View[list[FileData]]:

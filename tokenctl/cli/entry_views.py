@@ -20,7 +20,7 @@ _STATEMENT = (
     Column("BALANCE", number=True),
     Column("KIND", optional=True),
     Column("REASON"),
-    Column("REVERSED BY", optional=True),
+    Column("REVERSED BY", optional=True, telling=True),
     Column("REVERSES", optional=True),
     Column("TICKET", optional=True),
     Column("OPERATOR", optional=True),

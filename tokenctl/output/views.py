@@ -29,13 +29,16 @@ class Column:
     """A column of a table: its heading and whether it holds numbers.
 
     People see `signed` numbers with their sign. Where a table is too wide for the terminal
-    the `optional` columns go first, from the right, and what they held is named.
+    the `optional` columns go first, from the right, and what they held is named; one that is
+    `telling` goes only while nothing is in it. Then cells that may `wrap` go over several lines.
     """
 
     heading: str
     number: bool = False
     signed: bool = False
     optional: bool = False
+    telling: bool = False
+    wraps: bool = False
 
 
 @dataclass(frozen=True)

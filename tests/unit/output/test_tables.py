@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tokenctl.output.tables import render
-from tokenctl.output.views import Ago, Column, Table
+from tokenctl.output.views import Ago, Column, Table, for_people
 
 IDS = st.from_regex(r"[A-Za-z0-9._:@-]{1,128}", fullmatch=True)
 COLUMNS = (Column("USER"), Column("BALANCE", number=True), Column("REASON"))
@@ -104,6 +104,34 @@ def test_without_room_columns_that_can_be_missed_go_from_the_right_and_are_named
     assert headings_at(90) == (["ID", "AMOUNT", "KIND", "NOTE"], [])  # nothing was in TICKET
     assert headings_at(40) == (["ID", "AMOUNT", "KIND"], ["NOTE"])
     assert headings_at(18) == (["ID", "AMOUNT"], ["KIND", "NOTE"])
+
+
+def test_what_is_telling_goes_only_while_nothing_is_in_it() -> None:
+    columns = (Column("ID"), Column("KIND", optional=True), Column("REVERSED BY", optional=True, telling=True))
+    for by, first in ((None, ["ID", "KIND"]), ("u:9", ["ID", "REVERSED", "BY"])):
+        assert drawn(Table(columns, [("u_42:17", "purchase", by)]), width=24).splitlines()[0].split() == first
+    assert drawn(Table(columns, [("u_42:17", "purchase", "u:9")]), width=20).splitlines()[2] == " REVERSED BY  u:9"
+
+
+def test_what_went_before_a_wide_column_comes_back_into_its_room() -> None:
+    columns = (Column("ID"), Column("FILE", optional=True), Column("ROWS", number=True, optional=True))
+    text, left_out = render(Table(columns, [("a", "x" * 30, 7)]), width=20, color=False, encoding="utf-8")
+    assert (text.splitlines()[0].split(), left_out) == (["ID", "ROWS"], ["FILE"])
+
+
+@given(st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=90), st.integers(26, 120))
+def test_a_cell_that_may_wrap_loses_nothing(value: str, width: int) -> None:
+    table = Table((Column("NAME"), Column("VALUE", wraps=True)), [("a", value), ("b", 7)])
+    heading, rule, *lines = drawn(table, width=width).splitlines()
+    assert heading.split() == ["NAME", "VALUE"]
+    assert max(map(cell_len, [rule, *lines])) <= width
+    assert "".join(line.removeprefix(" a").strip() for line in lines[:-1]) == for_people(value)
+
+
+def test_a_cell_that_may_wrap_breaks_at_blanks() -> None:
+    table = Table((Column("NAME"), Column("VALUE", wraps=True)), [("reasons", "goodwill, mistake, outage")])
+    assert drawn(table, width=32).splitlines()[2:] == [" reasons  goodwill, mistake,", "          outage"]
+    assert drawn(table, width=20).splitlines()[0] == " NAME   reasons"  # no room for a column at all
 
 
 def test_columns_move_together_before_one_is_left_out() -> None:
