@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from generators.surface import surface
 from tests.cli.running import CommandLine, environment, on_terminal, run
 from tokenctl import __version__
 
@@ -49,6 +50,17 @@ def test_every_command_takes_the_shared_options(offline: CommandLine, command: t
     changes = command in (("grant-bonus",), ("batch-import",), ("reverse",))
     assert ("--yes" in text) == changes
     assert ("--dry-run" in text) == (changes or command == ("db", "migrate"))
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "200"])
+def test_a_group_tells_of_each_command_in_a_whole_sentence(offline: CommandLine, columns: str) -> None:
+    offline.patch.setenv("COLUMNS", columns)
+    for group in (one for one in surface().commands if one.commands):
+        text = offline(group.name, "--help").text
+        listed = " ".join(text.partition("Commands:\n")[2].split())
+        assert "..." not in listed
+        for command in group.commands:
+            assert re.search(rf"\b{command.path[-1]} {re.escape(re.split('[:;]', command.summary)[0])}", listed), listed
 
 
 def test_help_wins_over_what_else_is_wrong(offline: CommandLine) -> None:

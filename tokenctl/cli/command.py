@@ -131,7 +131,7 @@ def _beginning(command: Any, room: int) -> str:
     sentence = " ".join((command.help or "").split("\n\n")[0].split())
     if len(sentence) > room:
         sentence = re.split("[:;]", sentence)[0]
-    return sentence.rstrip(".") if len(sentence) <= room else command.get_short_help_str(room)
+    return sentence.rstrip(".")
 
 
 def _write(formatter: Any, sections: Mapping[str, list[tuple[str, str]]]) -> None:
