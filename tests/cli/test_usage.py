@@ -51,6 +51,25 @@ def test_the_message_names_the_option_and_the_remedy(offline: CommandLine, amoun
     refused(offline(*GRANT, "--amount", amount), "tokenctl: --amount: ", remedy, "tokenctl grant-bonus --help")
 
 
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        ("statement u1", "missing option '--month'"),
+        (
+            "batches --state x",
+            "--state: 'x' is not one of 'checking', 'abandoned', 'running', 'unfinished', 'done', 'reversed'",
+        ),
+        ("completion tcsh", "SHELL: 'tcsh' is not one of 'bash', 'zsh', 'fish'"),
+        ("show", "missing argument 'USER:SEQ'"),
+        ("db migrat", "no such command 'migrat'; did you mean 'migrate'?"),
+    ],
+)
+def test_what_typer_says_ends_without_a_full_stop_as_all_else(offline: CommandLine, argv: str, told: str) -> None:
+    got = offline(*argv.split())
+    refused(got)
+    assert got.err.splitlines()[0] == f"tokenctl: {told}"
+
+
 @pytest.mark.parametrize("amount", ["1", "999999999999999"])
 def test_the_smallest_and_the_largest_amount(offline: CommandLine, amount: str) -> None:
     assert offline(*GRANT, "--amount", amount, "--confirm-amount", amount).code == 69

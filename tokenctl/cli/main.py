@@ -78,7 +78,8 @@ def _fail(argv: Sequence[str], state: State, error: TokenctlError) -> int:
 
 def _usage(error: typer.TyperException) -> UsageError:
     """Typer's usage errors in our words: the option first, then what is wrong with it."""
-    message = re.sub(r"^Invalid value for '?([^']+?)'?: (Value error, )?", r"\1: ", error.format_message())
+    message = re.sub(r"^Invalid value for '?([^']+?)'?: (Value error, )?", r"\1: ", error.format_message()).rstrip(".")
+    message = message.replace(". Did you mean", "; did you mean")
     message, _, choices = message.partition(". Choose from:")  # with a tab and a line for each
     message += f": one of {' '.join(choices.split())}" if choices else ""
     context = getattr(error, "ctx", None)
