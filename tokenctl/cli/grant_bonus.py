@@ -100,7 +100,10 @@ def _talk(run: Run, receipt: Receipt, *, derived: bool, dry_run: bool) -> None:
         other = "give another --ticket, or --idempotency-key" if receipt.ticket else "add --ticket or --idempotency-key"
         more = f"; to grant once more {other}" if derived and not receipt.campaign else ""
         run.warnings.append(line)
-        run.output.say(f"{line}{more}")
+        if derived:  # whoever chose no key may have meant another grant: told with --quiet, too
+            run.output.warn(f"tokenctl: {line}{more}")
+        else:
+            run.output.say(line)
     elif dry_run:
         run.output.say(f"dry run, nothing was written: {_change(receipt)}")
     else:

@@ -120,9 +120,10 @@ def _cron() -> str:
 Nothing is asked where no terminal is: what grants, imports, reverses or generates wants
 --yes there, and ends with 2 before it connects when it is missing. With -q nothing is
 said and a change prints no receipt, a repeated one neither, so that cron sends no mail
-unless something is wrong. What only looks prints its result all the same, and verify
---seal its head: keep that mail, or send it with >> to where heads are kept, out of the
-database's reach. With --format or --json the receipt is asked for, and printed.
+unless something is wrong; but a grant without --idempotency-key says that it was made
+before. What only looks prints its result all the same, and verify --seal its head: keep
+that mail, or send it with >> to where heads are kept, out of the database's reach. With
+--format or --json the receipt is asked for, and printed.
 
     TOKENCTL_DATABASE_URL=service=tokens
     5 6 * * *    tokenctl batch-import /srv/in/daily.csv --yes -q
