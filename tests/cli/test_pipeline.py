@@ -187,6 +187,23 @@ def test_a_file_that_was_imported_before_is_no_new_success(cli: Cli, home: Path)
     assert measured()["batch_rows", "batch-import", "applied"] == 0
 
 
+def test_every_call_to_the_database_is_counted(cli: Cli, home: Path) -> None:
+    """Those too that have a connection of their own, and so do not go through what tries again."""
+    (home / "a.csv").write_text("user_id,amount,reason,idempotency_key\nu1,5,test,a\n")
+    (home / "b.csv").write_text("user_id,amount,reason,idempotency_key\nu1,5,test,b\n")
+    cli.login("batch1")
+    assert cli("batch-import", "a.csv", "--yes").code == 0
+    assert cli("batch-import", "b.csv", "--yes", "--atomic").code == 0
+    cli.login("admin1")
+    assert cli("verify", "--seal").code == 0
+    assert cli("export").code == 0
+    counted = {key[1]: times for key, times in measured().items() if key[0] == "db_queries_total"}
+    once = ("import_apply", "import_apply_atomic", "seal_lock", "seal", "seal_commit", "verify_parts")
+    assert {name: counted.get(name) for name in once} == dict.fromkeys(once, 1)
+    assert (counted["import_copy"], counted["import_lock"]) == (2, 2)
+    assert counted["export_entries"] == 2  # the second block is empty
+
+
 def test_a_rate_limit_says_when_to_come_back(cli: Cli, home: Path) -> None:
     config = home / "config" / "tokenctl" / "config.toml"
     config.parent.mkdir(parents=True)

@@ -188,17 +188,21 @@ class Database:
         return connection
 
     def _timed(self, operation: str, work: Callable[[Connection], T], get: Callable[[], Connection]) -> T:
+        with self.timed(operation), self.watched(get()) as connection:
+            return work(connection)
+
+    @contextlib.contextmanager
+    def timed(self, operation: str) -> Iterator[None]:
+        """Tell how a call to the database ended, and how long it took; outside of `watched`, which translates."""
         started, outcome = time.perf_counter(), "interrupted"
         try:
-            with self.watched(get()) as connection:
-                result = work(connection)
+            yield
             outcome = "ok"
         except TokenctlError as error:
             outcome = error.fault or error.code
             raise
         finally:
             self._emit(QueryDone(operation, str(outcome), time.perf_counter() - started))
-        return result
 
     def _report(self, error: TokenctlError, *, hurried: bool) -> None:
         """Tell the breaker of a failure; a peer that answers no is well."""

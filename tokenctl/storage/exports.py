@@ -76,12 +76,13 @@ class Export:
         assert self._connection is not None, "open comes first"  # noqa: S101 — a mistake of ours
         cursor = self._connection.cursor(name, row_factory=class_row(kind))
         try:
-            with self._database.watched(self._connection):
+            with self._database.timed(name), self._database.watched(self._connection):
                 cursor.execute(query(name), values)
                 rows = cursor.fetchmany(BLOCK_ROWS)
             while rows:
                 yield from rows
-                with self._database.watched(self._connection):  # not while somebody reads what we gave out
+                # Not while somebody reads what we gave out.
+                with self._database.timed(name), self._database.watched(self._connection):
                     rows = cursor.fetchmany(BLOCK_ROWS)
         finally:
             with contextlib.suppress(TokenctlError), self._database.watched(self._connection):

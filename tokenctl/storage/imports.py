@@ -146,7 +146,7 @@ class BatchStore:
         """Take the batch's lock (and that of `names`) until `close`; False when somebody has it."""
         if self._control is None:
             self._control = self._database.connect()
-        with self._database.watched(self._control) as control:
+        with self._database.timed("import_lock"), self._database.watched(self._control) as control:
             if control.info.transaction_status == TransactionStatus.IDLE:
                 control.execute("BEGIN")
                 control.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -231,6 +231,7 @@ class BatchStore:
         )
         connection = self._database.main
         with (
+            self._database.timed("import_copy"),
             self._database.watching(connection) as dog,
             connection.transaction(),
             connection.execute(_LET_GO) as cursor,
@@ -315,7 +316,8 @@ class BatchStore:
 
     def apply_atomically(self, lanes: Sequence[PendingLane], *, progress: Callable[[int], None]) -> None:
         """Post all slices in one transaction: all or nothing, for the price of longer locks."""
-        with self._database.watched(self._database.main) as connection, connection.transaction():
+        connection = self._database.main
+        with self._database.timed("import_apply_atomic"), self._database.watched(connection), connection.transaction():
             # Partition by partition: two of these that lock partitions in one order can't deadlock.
             for lane in sorted(lanes, key=lambda lane: (lane.part, lane.slice)):
                 self._post(connection, lane)
@@ -389,7 +391,7 @@ class BatchStore:
     def _connect(self) -> Connection:
         """A worker's connection; not when the batch's lock is lost, which somebody may have by now."""
         if self._control is not None:
-            with self._database.watched(self._control) as control:
+            with self._database.timed("alive"), self._database.watched(self._control) as control:
                 control.execute("SELECT 1")
         return self._database.connect()
 

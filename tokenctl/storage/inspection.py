@@ -242,9 +242,9 @@ class Inspection:
         sent = statement.encode() if isinstance(statement, str) else statement
         return self._on_control(operation, lambda control: control.execute(sent, values).fetchall())
 
-    def _on_control(self, _operation: str, work: Callable[[Connection], T]) -> T:
+    def _on_control(self, operation: str, work: Callable[[Connection], T]) -> T:
         assert self._control is not None, "open comes first"  # noqa: S101 — a mistake of ours
-        with self._database.watched(self._control) as control:
+        with self._database.timed(operation), self._database.watched(self._control) as control:
             return work(control)
 
 
