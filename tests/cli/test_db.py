@@ -147,6 +147,26 @@ def test_psql_is_opened_on_the_same_database(cli: Cli, home: Path) -> None:
     assert measured()["operations_total", "db psql", "ok"] == 1
 
 
+def test_psql_gets_what_follows_two_hyphens_and_finds_the_tables(cli: Cli, home: Path) -> None:
+    cli.grant("u1", 1500)
+    (home / ".psqlrc").write_text("\\set QUIET 1\n\\pset null 'NOTHING'\n\\pset tuples_only on\n")
+    env = environment(PATH=f"{binaries.programs_dir(None)}:/usr/bin:/bin", HOME=str(home))
+    got = run("db", "psql", "--", "--csv", "-c", "SELECT balance, NULL FROM token_accounts", "-c", "\\dt", env=env)
+    assert (got.code, got.err) == (0, "")
+    first, *tables = got.text.splitlines()
+    assert first == "1500,NOTHING"  # the user's own file was read
+    assert "tokenctl,token_accounts,partitioned table,tokenctl_owner" in tables
+    assert run("db", "psql", "--", "-c", "SELEKT", env=env).code == 1
+    path = ("db", "psql", "--", "-Atc", "SHOW search_path")
+    assert run(*path, env=env).text == '"$user", public, tokenctl\n'
+    for given, then in (("", "tokenctl"), ("tokenctl, public", "tokenctl, public")):
+        options = env | {"PGOPTIONS": f"-csearch_path={given.replace(' ', '')}"}
+        assert run(*path, env=options).text.replace(", ", ",").strip() == then.replace(", ", ",")
+    other = home / "it's.rc"
+    other.write_text("\\echo other\n")
+    assert run(*path, env=env | {"PSQLRC": str(other)}).text == 'other\n"$user", public, tokenctl\n'
+
+
 def test_a_missing_psql_is_told(cli: Cli, home: Path) -> None:
     cli.patch.setenv("PATH", str(home))
     got = cli("db", "psql")

@@ -13,11 +13,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.cli.running import TOKENCTL, CommandLine, environment
+from tests.cli.running import TOKENCTL, CommandLine, environment, run
 from tests.faults.servers import Own, free_port
 from tests.pg import LOGINS
 from tests.require import tool
 from tests.waiting import until
+from tokenctl.storage.embedded import binaries
 
 NEW = ("--new-user", "--yes")
 
@@ -167,3 +168,11 @@ def test_a_server_that_is_down_behind_it_is_unavailable(own: Own, line: CommandL
         assert (got.code, "Traceback" in got.err) == (69, False), got
     finally:
         own.port = port
+
+
+def test_psql_finds_the_tables_through_it(line: CommandLine, pooler: Pooler) -> None:
+    pooler.start()
+    as_login(line, pooler, "support1")
+    count = ("db", "psql", "--", "-Atc", "SELECT count(*) FROM token_accounts")
+    got = run(*count, env=environment(PATH=f"{binaries.programs_dir(None)}:/usr/bin:/bin"))
+    assert (got.code, got.text, got.err) == (0, "0\n", "")

@@ -25,6 +25,11 @@ Confirm = Annotated[
     typer.Option("--confirm", metavar="PROFILE", help="Confirm what a protected profile wants confirmed, by its name."),
 ]
 
+PsqlOptions = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="PSQL_OPTION…", help="Options for psql, after --.", show_default=False),
+]
+
 _STOP_S = 30.0
 
 
@@ -107,15 +112,19 @@ def _url(run: Run) -> None:
     run.show(views.url(run.runtime.database.target.url))
 
 
-def _psql(run: Run) -> None:
+def _psql(run: Run, more: PsqlOptions = None) -> None:
     """Open psql on the ledger's database.
 
     \b
     tokenctl db psql
+    tokenctl db psql -- -c 'SELECT count(*) FROM token_accounts'
+    tokenctl db psql -- --csv -f report.sql
+
+    The tables are found without the name of their schema, tokenctl, unless psql gets -X.
     """
     database = run.runtime.database
     database.connect().close()  # starts the embedded server; tells what is wrong in our words
-    run.becomes = database.target.psql(run.runtime.psql_programs)
+    run.becomes = database.target.psql(run.runtime.psql_programs, more or ())
 
 
 def _migrate(run: Run, dry_run: options.DryRun = False, confirm: Confirm = None) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from psycopg import pq
 from tokenctl import address
 from tokenctl.errors import ConfigError, Fault, NotAllowed
 from tokenctl.resilience.deadline import NoAnswer, bounded
-from tokenctl.storage import failures
+from tokenctl.storage import failures, psqlrc
 
 #: Without a log of ours Python would print the driver's warnings as they are, addresses included.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
@@ -79,7 +79,7 @@ class Target:
             raise _wrong_string(why)
         return given
 
-    def psql(self, programs: Path | None) -> Callable[[], NoReturn]:
+    def psql(self, programs: Path | None, options: Sequence[str] = ()) -> Callable[[], NoReturn]:
         """What becomes psql on this database; the password goes by the environment, not the arguments."""
         program = str(programs / "psql") if programs is not None else shutil.which("psql")
         if program is None:
@@ -96,7 +96,8 @@ class Target:
             )
         password = {"PGPASSWORD": given["password"]} if given.get("password") else {}
         environ = dict(os.environ) | password  # noqa: TID251 — handed on to psql
-        return partial(os.execve, program, ["psql", self.url], environ)
+        environ |= psqlrc.variables(environ)
+        return partial(os.execve, program, ["psql", f"--dbname={self.url}", *options], environ)
 
     @property
     def where(self) -> str:
