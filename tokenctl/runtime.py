@@ -356,8 +356,8 @@ class Runtime:
             wrote=self._forget_balance,
         )
 
-    def batch_store(self, batch_id: str) -> BatchStore:
-        """One batch at work; closed with the runtime at the latest."""
+    def batch_store(self, batch_id: str, *, record: bool = True) -> BatchStore:
+        """One batch at work, closed with the runtime at the latest; `record` keeps its refusal in the audit log."""
         from tokenctl.storage.imports import BatchStore
 
         store = BatchStore(
@@ -366,6 +366,7 @@ class Runtime:
             request_id=self.operation.request_id,
             claimed_by=self.operation.claimed_by,
             wrote=lambda: self._forget_balance(None),
+            record=record,
         )
         self._closing.callback(store.close)
         return store

@@ -244,6 +244,8 @@ def test_no_database_is_69(offline: CommandLine) -> None:
 def test_support_may_not_import(cli: Cli) -> None:
     write("u1,5,x,k1")
     cli.login("support1")
+    assert cli("batch-import", "grants.csv", "--dry-run").code == 77
+    assert cli.written()[2] == 0, "of a dry run nothing is kept"
     assert cli("batch-import", "grants.csv", "--yes").code == 77
     assert cli.db.rows("SELECT operator, action, outcome FROM tokenctl.audit_log") == [
         ("support1", "import", "not_allowed")

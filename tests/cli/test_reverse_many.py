@@ -319,7 +319,10 @@ def test_what_is_too_large_and_what_is_spent_are_told_apart(cli: Cli) -> None:
 
 def test_support_may_not(misuse: Cli) -> None:
     misuse.login("support1")
-    assert misuse("reverse", "--operator", "alice", "--since", "2026-01-01", *DONE).code == 77
+    asked = ("reverse", "--operator", "alice", "--since", "2026-01-01", *DONE)
+    assert misuse(*asked, "--dry-run").code == 77
+    assert misuse.written()[2] == 0, "of a dry run nothing is kept"
+    assert misuse(*asked).code == 77
     assert misuse.db.rows("SELECT action, outcome, subject FROM tokenctl.audit_log") == [
         ("reverse-many", "not_allowed", "alice")
     ]

@@ -102,7 +102,7 @@ def _work(run: Run, file: str, wanted: ImportOptions, *, dry_run: bool, yes: boo
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(imports.open_file(file))
         run.banner()
-        store = run.runtime.batch_store(imports.batch_id(source, wanted))
+        store = run.runtime.batch_store(imports.batch_id(source, wanted), record=not dry_run)
         limits, metrics = run.settings.limits, run.runtime.metrics
         work = stack.enter_context(imports.Import(source, wanted, store, limits, metrics, dry_run=dry_run))
         already = work.prepare(progress=run.output.progress)

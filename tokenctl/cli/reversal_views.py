@@ -14,7 +14,7 @@ from tokenctl.wording import counted, fitting
 if TYPE_CHECKING:
     from tokenctl.models import Batch
     from tokenctl.services.reversal_sets import Undoing
-    from tokenctl.storage.imports import LeftOut
+    from tokenctl.storage.staged import LeftOut
 
 _COLUMNS = (
     Column("RESULT"),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tokenctl.cli.run import Run
     from tokenctl.models import Batch, Receipt, Reversal, Selection
     from tokenctl.services.reversal_sets import Undoing
+    from tokenctl.storage.imports import BatchStore
 
 Name = Annotated[
     str | None,
@@ -198,7 +199,11 @@ def _many(
         run.output.require_answer("--yes", given=yes)
     run.banner()
     asked = Asked(chosen, *why, partial=partial, expect_total=expect_total)
-    with Undoing(run.runtime.batch_store, asked, run.settings.limits) as work:
+
+    def store(batch_id: str) -> BatchStore:
+        return run.runtime.batch_store(batch_id, record=not dry_run)
+
+    with Undoing(store, asked, run.settings.limits) as work:
         work.prepare()
         if dry_run:
             _planned(run, work)

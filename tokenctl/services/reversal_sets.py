@@ -27,7 +27,8 @@ from tokenctl.errors import (
 )
 from tokenctl.models import Batch, Plan, Selection
 from tokenctl.settings import Limits
-from tokenctl.storage.imports import BatchStore, KindTotal, LeftOut
+from tokenctl.storage.imports import BatchStore
+from tokenctl.storage.staged import KindTotal, LeftOut
 from tokenctl.wording import counted, fitting
 
 #: Users that a message names; JSON names up to NAMED.

@@ -28,6 +28,7 @@ from tokenctl.storage.database import Connection, Database
 from tokenctl.storage.locks import Waits
 from tokenctl.storage.queries import query
 from tokenctl.storage.sidebyside import SideBySide
+from tokenctl.storage.staged import KindTotal, LeftOut, Problem, Staged
 from tokenctl.storage.watchdog import Watchdog
 
 #: Rows of a slice: small enough that a single grant beside an import hardly waits.
@@ -57,59 +58,6 @@ class PendingLane:
     staged: int
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """A user of whose entries a reversal leaves some out, and why; amounts in tokens.
-
-    `problem` is refused (less is `available` than is `wanted`), or too_large (the `balance` would be).
-    `entries` are left out, which would take and give so much.
-    """
-
-    user_id: str
-    problem: str
-    wanted: int
-    available: int
-    balance: int
-    entries: int
-    taken: int
-    given: int
-
-    @property
-    def missing(self) -> int:
-        """Tokens that are spent or held."""
-        return self.wanted - self.available
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What stood in the way of so many rows."""
-
-    problem: str
-    rows: int
-
-
-@dataclass(frozen=True)
-class KindTotal:
-    """What a reversal comes to for entries of one kind: tokens that are taken from users and given back."""
-
-    kind: str
-    entries: int
-    taken: int
-    given: int
-
-
-@dataclass(frozen=True)
-class Staged:
-    """A staged reversal, or one partition of it: how many entries, and whether any were `chosen` at all.
-
-    Those that count because batch `given_back` undid an earlier reversal of them are not staged.
-    """
-
-    staged: int = 0
-    chosen: bool = False
-    given_back: str | None = None
-
-
 class BatchStore:
     """One batch at work: opened, filled, planned, applied, closed."""
 
@@ -121,10 +69,15 @@ class BatchStore:
         request_id: str,
         claimed_by: str,
         wrote: Callable[[], None] = lambda: None,
+        record: bool = True,
     ) -> None:
-        """Work on `batch_id` in the name of `claimed_by` and `request_id`; `wrote` hears when users were posted to."""
+        """Work on `batch_id` in the name of `claimed_by` and `request_id`.
+
+        `wrote` hears when users were posted to; `record` keeps a refusal in the audit log.
+        """
         self._database = database
         self._wrote = wrote
+        self._record = record
         self._posts = False
         self._batch = batch_id
         self._who = {"request_id": request_id, "claimed_by": claimed_by}
@@ -195,24 +148,30 @@ class BatchStore:
             "slices": self._slices(rows),
             **self._who,
         }
-        return str(
-            self._ask(
-                "SELECT tokenctl.import_open_v1(%(batch)s, %(file)s, %(sha256)s, %(size)s, %(options)s, %(slices)s,"
-                " %(request_id)s, %(claimed_by)s)",
-                values,
-            )[0]
+        return self._open(
+            b"SELECT tokenctl.import_open_v1(%(batch)s, %(file)s, %(sha256)s, %(size)s, %(options)s, %(slices)s,"
+            b" %(request_id)s, %(claimed_by)s)",
+            values,
         )
 
     def open_reversal(self, chosen: Selection, *, reason: str, note: str | None, ticket: str | None) -> str:
         """Make the staging table of a reversal; answers as reversal_open_v1 does."""
         values = {"id": self._batch, "reason": reason, "note": note, "ticket": ticket, **asdict(chosen), **self._who}
-        return str(
-            self._ask(
-                "SELECT tokenctl.reversal_open_v1(%(id)s, %(batch)s, %(operator)s, %(since)s, %(until)s,"
-                " %(reason)s, %(note)s, %(ticket)s, %(request_id)s, %(claimed_by)s)",
-                values,
-            )[0]
+        return self._open(
+            b"SELECT tokenctl.reversal_open_v1(%(id)s, %(batch)s, %(operator)s, %(since)s, %(until)s,"
+            b" %(reason)s, %(note)s, %(ticket)s, %(request_id)s, %(claimed_by)s)",
+            values,
         )
+
+    def _open(self, statement: bytes, values: dict[str, Any]) -> str:
+        def opened(connection: Connection) -> str:
+            with connection.transaction() as transaction:
+                row = connection.execute(statement, values).fetchone()
+                outcome = str(row and row[0])
+                transaction.force_rollback = not self._record and outcome not in ("open", "resume")
+            return outcome
+
+        return self._database.run(_named(statement), opened, ONCE)
 
     def stage_reversal(self) -> Staged:
         """Stage the compensating entries."""
