@@ -83,7 +83,8 @@ def test_one_that_was_cut_off_is_finished_though_others_came_back(cli: Cli) -> N
     again = shlex.split(shown["command"])[1:]
     left = f"left out: what batch {back} gave back"
     planned = cli(*again, "--dry-run")
-    assert (planned.code, planned.lines[0], left in planned.err) == (0, ["would be reversed", "1", "20", "0"], True)
+    assert "nothing was changed; this undoes it again:\n" in planned.err
+    assert (planned.code, planned.lines[0], left in planned.err) == (1, ["would be reversed", "1", "20", "0"], True)
     got = cli(*again, "--yes")
     assert (got.code, got.lines) == (1, [["reversed", "1", "20", "0"]])
     assert left in got.err

@@ -57,8 +57,10 @@ def test_without_partial_nothing_changes_and_each_user_is_named(short: tuple[Cli
 
 def test_partial_reverses_what_can_be_and_the_same_command_the_rest(short: tuple[Cli, str]) -> None:
     cli, batch = short
-    planned = cli("reverse", "--batch", batch, "--reason", "mistake", "--partial", "--dry-run", "--json").json
-    assert (planned["data"]["rows"], planned["data"]["taken"], planned["data"]["refused"]) == (3, 100, 2)
+    planned = cli("reverse", "--batch", batch, "--reason", "mistake", "--partial", "--dry-run", "--json")
+    data = planned.json["data"]
+    assert (planned.code, data["rows"], data["taken"], data["refused"]) == (1, 3, 100, 2)
+    assert "2 entries would not be reversed: the tokens are spent or held" in planned.err
     got = cli("reverse", "--batch", batch, *DONE, "--partial", "--expect-total", "100")
     assert got.code == 1
     assert got.lines == [["reversed", "3", "100", "0"], ["left out: spent or held", "2", "", ""]]
@@ -271,6 +273,7 @@ def test_a_balance_above_the_limit_on_the_way_leaves_that_user_out(cli: Cli) -> 
     assert got.problem["hint"] == "nothing was changed; --partial reverses what can be"
     assert cli.written() == before
     planned = cli("reverse", *flags, "--partial", "--dry-run")
+    assert (planned.code, "2 entries would not be reversed: the balance would pass 9,007" in planned.err) == (1, True)
     assert planned.lines == [
         ["would be reversed", "1", "5", "0"],
         ["  bonus", "3", "15", "8"],

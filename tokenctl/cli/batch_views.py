@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenctl.output import Cell, Column, Count, EntryName, Listing, Meta, Schema, Table, Tokens, TypedDict, View
 from tokenctl.output.text import moment
-from tokenctl.services.reversal_sets import TOO_LARGE
+from tokenctl.services.unreversed import TOO_LARGE
 from tokenctl.wording import counted, fitting
 
 if TYPE_CHECKING:

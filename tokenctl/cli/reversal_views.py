@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tokenctl import commandline
 from tokenctl.output import Cell, Column, Count, Schema, Table, Tokens, TypedDict, View
-from tokenctl.services import reversal_sets
+from tokenctl.services import unreversed
 from tokenctl.wording import counted, fitting
 
 if TYPE_CHECKING:
@@ -131,11 +131,11 @@ def _data(work: Undoing, done: Batch | None, *, entries: int, taken: int, given:
         "too_large": _sums(work.overflows)[0] if done is None else work.too_large,
         "shortages": [
             {"user_id": s.user_id, "wanted": s.wanted, "available": s.available, "missing": s.missing}
-            for s in work.shortages[: reversal_sets.NAMED]
+            for s in work.shortages[: unreversed.NAMED]
         ],
         "overflows": [
             {"user_id": o.user_id, "balance": o.balance, "given": o.given, "entries": o.entries}
-            for o in work.overflows[: reversal_sets.NAMED]
+            for o in work.overflows[: unreversed.NAMED]
         ],
         "operator": None if done is None else done.operator,
         "reason": None if done is None else done.reason,
@@ -161,11 +161,11 @@ def left_out(work: Undoing) -> list[tuple[str, list[str]]]:
     if work.shortages:
         entries, tokens, _ = _sums(work.shortages)
         what = f"{_entries_of(entries, len(work.shortages))}, {counted(tokens, 'token that is', 'tokens that are')}"
-        lines.append((f"left out: {what} spent or held", reversal_sets.named(work.shortages)))
+        lines.append((f"left out: {what} spent or held", unreversed.named(work.shortages)))
     if work.overflows:
         whose = _entries_of(_sums(work.overflows)[0], len(work.overflows))
-        what = f"left out: {whose}, whose balance would pass {reversal_sets.MOST}"
-        lines.append((what, reversal_sets.named_overflows(work.overflows)))
+        what = f"left out: {whose}, whose balance would pass {unreversed.MOST}"
+        lines.append((what, unreversed.named_overflows(work.overflows)))
     lines += [(f"left out: what batch {work.given_back} gave back", [])] if work.given_back is not None else []
     return lines
 

@@ -237,6 +237,8 @@ def _planned(run: Run, work: Undoing) -> None:
     if work.unconfirmed_total() is not None:
         run.output.foretell_number("--expect-total", work.total, work.bound, what=_bounded(work))
     run.show(reversal_views.plan(work))
+    if (left := work.incomplete(None)) is not None:  # as the run itself would end
+        raise left
 
 
 def _confirm(run: Run, work: Undoing, *, yes: bool) -> None:

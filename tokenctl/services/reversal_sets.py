@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from time import monotonic
-from typing import Any, Self
+from typing import Self
 
 from tokenctl import commandline
 from tokenctl.errors import (
@@ -26,22 +26,18 @@ from tokenctl.errors import (
     TryLater,
 )
 from tokenctl.models import Batch, Plan, Selection
+from tokenctl.services.unreversed import MOST, NAMED, TOO_LARGE, as_data, named, named_overflows
 from tokenctl.settings import Limits
 from tokenctl.storage.imports import BatchStore
 from tokenctl.storage.staged import KindTotal, LeftOut
 from tokenctl.wording import counted, fitting
 
-#: Users that a message names; JSON names up to NAMED.
-SHOWN = 20
-NAMED = 10_000
-#: What a balance holds at most.
-MOST = "9,007,199,254,740,991 tokens"
-TOO_LARGE = f"the balance would pass {MOST}"
 #: How often it is looked for what is due, when somebody else is quicker each time.
 LOOKS = 5
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-_WAS = ("entry was", "entries were")
+_WAS = ("entry was not", "entries were not")
+_WOULD_BE = ("entry would not be", "entries would not be")
 
 
 @dataclass(frozen=True)
@@ -126,7 +122,7 @@ class Undoing:
         staged = self.store.stage_reversal()
         self.given_back = staged.given_back
         if self.given_back is not None and not self.resumes:  # what was begun is finished, with what is left to it
-            raise self._given_back(self.given_back)
+            raise self._given_back(self.given_back, finished=False)
         if not staged.staged and not self.resumes:
             raise self._nothing(found=staged.chosen)
         self.plan = self.store.plan(known_only=False)
@@ -157,28 +153,34 @@ class Undoing:
             self.too_large = self.store.problems().get("too_large", 0)
         return done
 
-    def incomplete(self, done: Batch) -> Refused | None:
-        """The error to end with when entries were left out."""
+    def incomplete(self, done: Batch | None) -> Refused | None:
+        """The error to end with when entries were left out, or with `done` None would be."""
         if self.given_back is not None:
-            return self._given_back(self.given_back)
-        if done.refused:
-            lacking = done.refused - self.too_large
-            why = [f"{counted(lacking, *_WAS)} not reversed: the tokens are spent or held"] if lacking else []
-            why += [f"{counted(self.too_large, *_WAS)} not reversed: {TOO_LARGE}"] if self.too_large else []
-            when = "when they are there" if lacking else "when there is room"
-            return Refused(
-                "; ".join(why),
-                hint=f"the same command reverses the rest {when};"
-                f" {commandline.line('batches', 'show', done.batch_id)} names the entries",
-                refused=done.refused,
-                shortages=as_data(self.shortages),
+            return self._given_back(self.given_back, finished=done is not None)
+        if done is None and self.left_out:
+            too_large = sum(user.entries for user in self.overflows)
+            hint = "the same command without --dry-run reverses the others"
+            return self._part(self.left_out, too_large, _WOULD_BE, hint)
+        if done is not None and done.refused:
+            when = "when they are there" if done.refused > self.too_large else "when there is room"
+            hint = (
+                f"the same command reverses the rest {when};"
+                f" {commandline.line('batches', 'show', done.batch_id)} names the entries"
             )
-        if done.conflicting:
+            return self._part(done.refused, self.too_large, _WAS, hint)
+        if done is not None and done.conflicting:
             return Refused(
-                f"{counted(done.conflicting, *_WAS)} not reversed: another entry has their key, reverse:SEQ",
+                f"{counted(done.conflicting, *_WAS)} reversed: another entry has their key, reverse:SEQ",
                 hint="reverse them one by one with --idempotency-key",
             )
         return None
+
+    def _part(self, entries: int, too_large: int, verb: tuple[str, str], hint: str) -> Refused:
+        """The error for so many entries that were, or would be, left out, of which some are too large."""
+        lacking = entries - too_large
+        why = [f"{counted(lacking, *verb)} reversed: the tokens are spent or held"] if lacking else []
+        why += [f"{counted(too_large, *verb)} reversed: {TOO_LARGE}"] if too_large else []
+        return Refused("; ".join(why), hint=hint, refused=entries, shortages=as_data(self.shortages))
 
     @property
     def name(self) -> str:
@@ -293,10 +295,10 @@ class Undoing:
         by = f" by batch {self.earlier[-1].batch_id} ({self.earlier[-1].operator})" if self.earlier else ""
         return AlreadyReversed(f"{self.name} is already reversed{by}", hint="nothing was changed")
 
-    def _given_back(self, batch: str) -> AlreadyReversed:
+    def _given_back(self, batch: str, *, finished: bool) -> AlreadyReversed:
         """The error that names the batch which gave back what a reversal of this took: it is what can be undone."""
         again = commandline.line("reverse", "--batch", batch, "--reason", self.asked.reason)
-        done = "what was cut off is finished" if self.resumes else "nothing was changed"
+        done = "what was cut off is finished" if finished else "nothing was changed"
         return AlreadyReversed(
             f"{self.name} was reversed, and batch {batch} reversed that",
             hint=f"{done}; this undoes it again:\n{again}",
@@ -343,32 +345,6 @@ def command(chosen: Selection, *, reason: str, note: object = None, ticket: obje
     return commandline.line("reverse", *given)
 
 
-def named(shortages: Sequence[LeftOut]) -> list[str]:
-    """A line for each user who lacks tokens, the first of them."""
-    return _first(
-        [
-            f"{s.user_id} lacks {s.missing:,} (wanted {s.wanted:,}, available {s.available:,})"
-            for s in shortages[:SHOWN]
-        ],
-        len(shortages),
-    )
-
-
-def named_overflows(overflows: Sequence[LeftOut]) -> list[str]:
-    """A line for each user whose balance would be too large, the first of them."""
-    return _first(
-        [f"{o.user_id} has {o.balance:,}, would be given {o.given:,} back" for o in overflows[:SHOWN]], len(overflows)
-    )
-
-
-def as_data(shortages: Sequence[LeftOut]) -> list[dict[str, Any]]:
-    """Who lacks how much, for programs; at most NAMED users."""
-    return [
-        {"user_id": s.user_id, "wanted": s.wanted, "available": s.available, "missing": s.missing}
-        for s in shortages[:NAMED]
-    ]
-
-
 def _by_kind(totals: Sequence[KindTotal]) -> list[KindTotal]:
     """One total for each kind."""
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
@@ -394,8 +370,3 @@ def _span(chosen: Selection) -> str:
 
 def _utc(when: datetime | None) -> str | None:
     return None if when is None else when.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def _first(lines: list[str], count: int) -> list[str]:
-    rest = count - len(lines)
-    return [*lines, f"and {counted(rest, 'more user')}"] if rest > 0 else lines
