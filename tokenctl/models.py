@@ -228,6 +228,7 @@ class ImportReport:
     unconfirmed: int | None = None
     conflicting: int = 0
     refused: int = 0
+    new_users: int | None = None
     by_reason: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 

@@ -73,8 +73,10 @@ def test_the_receipt_names_the_batch_and_its_undo(cli: Cli) -> None:
     data, meta = got.json["data"], got.json["meta"]
     assert got.json["schema"] == "tokenctl.import.v1"
     assert data["rows"] == {
-        "read": 3, "applied": 2, "replayed": 0, "conflicting": 0, "rejected": 0, "duplicate": 1, "refused": 0,
+        "read": 3, "applied": 2, "posted": 2, "replayed": 0, "conflicting": 0, "rejected": 0, "duplicate": 1,
+        "refused": 0,
     }  # fmt: skip
+    assert data["new_users"] == 2
     assert (data["tokens"], data["outcome"], data["file"]) == (12, "applied", "grants.csv")
     assert (meta["dry_run"], meta["replayed"], meta["request_id"]) == (False, False, "r7")
     assert re.fullmatch(r"[0-9a-f]{12}", data["batch_id"])
@@ -143,7 +145,8 @@ def test_the_same_content_is_the_same_batch_whatever_it_is_called(cli: Cli) -> N
         assert again.code == 0
         assert again.json["data"]["outcome"] == "already"
         assert again.json["data"]["batch_id"] == first["batch_id"]
-        assert again.json["data"]["rows"]["applied"] == 1
+        data = again.json["data"]
+        assert (data["rows"]["applied"], data["rows"]["posted"], data["new_users"]) == (1, 1, None)
         assert f"already imported as batch {first['batch_id']}" in again.err
     assert cli.balance() == 5
 
@@ -290,6 +293,7 @@ def test_a_dry_run_counts_and_leaves_nothing(cli: Cli) -> None:
         data, meta = got.json["data"], got.json["meta"]
         assert (data["outcome"], meta["dry_run"], data["undo"], data["new_users"]) == ("planned", True, None, 2)
         assert (data["rows"]["applied"], data["rows"]["duplicate"], data["tokens"]) == (2, 1, 12)
+        assert data["rows"]["posted"] == 0
         assert data["by_reason"] == {"a": {"rows": 1, "tokens": 7}, "b": {"rows": 2, "tokens": 10}}
         assert untouched(cli)
     assert "would be granted" in cli("batch-import", "grants.csv", "-n", "--format", "table").text

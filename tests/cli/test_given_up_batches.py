@@ -137,7 +137,7 @@ def test_what_finishes_an_import_promises_no_row_whose_key_was_taken_meanwhile(c
     post(cli.db.connect("support1"), f"u{n}", 7, key=f"k{n}")
     planned = cli(*asked, "--dry-run", "--json")
     counts = planned.json["data"]["rows"]
-    assert (planned.code, counts["applied"], counts["conflicting"]) == (65, 19 - posted, 1)
+    assert (planned.code, counts["applied"], counts["conflicting"], counts["posted"]) == (65, 19 - posted, 1, posted)
     assert f"grants.csv:{n + 2}: idempotency_key: was used with other content (u{n}:1)" in planned.err
     assert f"  {counted(19 - posted, 'row')}, " in cli(*asked, "--yes").err
     cli.db.check()

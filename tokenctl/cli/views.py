@@ -175,10 +175,15 @@ def receipt(
 
 
 class ImportRows(TypedDict):
-    """Rows by what became of them; `applied` is what was, or in a dry run would be, granted."""
+    """Rows by what became of them; `applied` is what was, or in a dry run would be, granted.
+
+    `posted` is what the batch has in the ledger, by the name that `batches` gives it: none yet in a dry run,
+    unless an earlier run was cut off.
+    """
 
     read: Count | None
     applied: Count
+    posted: Count
     replayed: Count | None
     conflicting: Count | None
     rejected: Count | None
@@ -194,7 +199,10 @@ class ReasonTotals(TypedDict):
 
 
 class ImportSummary(TypedDict):
-    """An import: planned, applied, resumed or already (the same file again); `tokens` is what its rows grant."""
+    """An import: planned, applied, resumed or already (the same file again); `tokens` is what its rows grant.
+
+    `new_users` are those whom the ledger did not know when it was planned; null for the same file again.
+    """
 
     batch_id: str
     file: str
@@ -241,7 +249,7 @@ def import_report(report: ImportReport, *, undo: str | None) -> View[ImportData]
         "rows": rows,
         "tokens": tokens,
         "by_reason": {reason: {"rows": n, "tokens": sum_} for reason, (n, sum_) in sorted(report.by_reason.items())},
-        "new_users": report.plan.new_users if report.plan else None,
+        "new_users": report.new_users,
         "reject_file": report.reject_file,
         "seconds": round(report.seconds, 3),
         "undo": undo,
@@ -264,6 +272,7 @@ def _import_rows(report: ImportReport) -> tuple[ImportRows, int]:
         return {
             "read": batch.rows_read,
             "applied": batch.applied or 0,
+            "posted": batch.applied or 0,
             "replayed": batch.replayed,
             "conflicting": batch.conflicting,
             "rejected": batch.rejected,
@@ -274,6 +283,7 @@ def _import_rows(report: ImportReport) -> tuple[ImportRows, int]:
     return {
         "read": report.rows,
         "applied": plan.fresh,
+        "posted": plan.own,
         "replayed": plan.replayed + plan.own,
         "conflicting": report.conflicting,
         "rejected": report.rejected,

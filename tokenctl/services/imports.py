@@ -335,6 +335,7 @@ class Import:
             seconds=monotonic() - self._started,
             posted=max((batch.applied or 0) - self.plan.own, 0) if outcome in ("applied", "resumed") and batch else 0,
             unconfirmed=self.unconfirmed_total() if outcome == "planned" else None,
+            new_users=None if outcome == "already" else self.plan.new_users,
             by_reason=dict(self.tally.by_reason),
         )
 
