@@ -14,7 +14,6 @@ class Tally:
     """The sums over the blocks of a file: `rows` counts all of them, `tokens` those of good rows."""
 
     rows: int = 0
-    bad: int = 0
     tokens: int = 0
     last_line: int = 0
     by_reason: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -22,7 +21,6 @@ class Tally:
     def add(self, block: Block) -> None:
         """Add a block."""
         self.rows += block.rows + len(block.bad)
-        self.bad += len(block.bad)
         self.tokens += block.tokens
         self.last_line = block.last_line
         for reason, (rows, tokens) in block.by_reason.items():

@@ -12,14 +12,13 @@ value young; where a clock ran backwards the age is not known, and the value is 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from tokenctl.resilience.events import CacheAsked, Emit, Trouble, ignore
 from tokenctl.statefile import StateUnusable, private_dir
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from tokenctl.resilience.cachestore import Store
 
 T = TypeVar("T")
-P = ParamSpec("P")
 
 #: The layout of a row. Another layout is another directory, so that versions do not meet.
 FORMAT = 1
@@ -64,7 +62,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Ticket:
-    """What a namespace was like before a value was asked for: `put` takes the value only if it still is."""
+    """What a namespace was like before a value was asked for: `put_many` takes the value only if it still is."""
 
     epoch: str
     last: str
@@ -115,12 +113,11 @@ class Cache:
             with contextlib.suppress(Exception):
                 store.close()
 
-    def get(self, namespace: str, key: str, *, max_age_s: float) -> Hit | None:
-        """The value of `key` if it is younger than `max_age_s` and than its own time to live."""
-        return self.get_many(namespace, [key], max_age_s=max_age_s).get(key)
-
     def get_many(self, namespace: str, keys: Iterable[str], *, max_age_s: float) -> dict[str, Hit]:
-        """As `get`, for several keys; what is missing is not there or too old. Nothing is asked for at 0 seconds."""
+        """The values of `keys` that are younger than `max_age_s` and than their own time to live.
+
+        Nothing is asked for at 0 seconds.
+        """
         wanted = list(keys)
         if max_age_s <= 0:
             self._told(namespace, wanted, "off")
@@ -148,7 +145,7 @@ class Cache:
         return found
 
     def ticket(self, namespace: str) -> Ticket | None:
-        """To be taken before a value is asked for, and given to `put`; None when there is no cache."""
+        """To be taken before a value is asked for, and given to `put_many`; None when there is no cache."""
         wall_s, steady_s = self._clock()
 
         def look(store: Store) -> Ticket:
@@ -162,12 +159,8 @@ class Cache:
             return self._use(look)
         return None
 
-    def put(self, namespace: str, key: str, value: Any, ttl_s: float, *, ticket: Ticket | None) -> None:
-        """Keep a JSON value for `ttl_s` seconds from the ticket on, unless the namespace changed since then."""
-        self.put_many(namespace, {key: value}, ttl_s, ticket=ticket)
-
     def put_many(self, namespace: str, values: Mapping[str, Any], ttl_s: float, *, ticket: Ticket | None) -> None:
-        """As `put`, for several values that one question answered."""
+        """Keep JSON values for `ttl_s` seconds from the ticket on, unless the namespace changed since then."""
         if ticket is None or not values:
             return
         about = {"epoch": ticket.epoch, "at": ticket.wall_s, "up": ticket.steady_s, "ttl": ttl_s}
@@ -216,7 +209,7 @@ class Cache:
     def sweep(self) -> int:
         """Delete what is older than KEEP_S; answers how much that was. Raises StateUnusable.
 
-        Each `put` deletes a few too, so that nothing piles up.
+        Each `put_many` deletes a few too, so that nothing piles up.
         """
         if not self._is_there():
             return 0
@@ -319,32 +312,6 @@ class Cache:
     def _told(self, namespace: str, keys: Iterable[str], result: str) -> None:
         for _ in keys:
             self._emit(CacheAsked(namespace, result))
-
-
-def cached(
-    cache: Cache, namespace: str, ttl_s: float, *, key: Callable[P, str]
-) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Make a function answer from the cache for `ttl_s` seconds; `key` names a call by its arguments.
-
-    The function's answers must be JSON values.
-    """
-
-    def decorate(function: Callable[P, T]) -> Callable[P, T]:
-        @functools.wraps(function)
-        def answer(*args: P.args, **kwargs: P.kwargs) -> T:
-            name = key(*args, **kwargs)
-            hit = cache.get(namespace, name, max_age_s=ttl_s)
-            if hit is not None:
-                known: T = hit.value
-                return known
-            ticket = cache.ticket(namespace) if ttl_s > 0 else None
-            value = function(*args, **kwargs)
-            cache.put(namespace, name, value, ttl_s, ticket=ticket)
-            return value
-
-        return answer
-
-    return decorate
 
 
 def _entries(store: Store, namespace: str, keys: Iterable[str]) -> dict[str, Entry]:

@@ -15,17 +15,13 @@ PREFIX = "tokenctl_"
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric; `buckets` are upper bounds in the unit that ends its name, rising, without infinity.
-
-    `counter` counts what a histogram of durations times, with an outcome: see Metrics.timed.
-    """
+    """One metric; `buckets` are upper bounds in the unit that ends its name, rising, without infinity."""
 
     name: str
     help: str
     kind: Literal["counter", "gauge", "histogram"]
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
-    counter: Metric | None = None
 
 
 def _counter(name: str, text: str, *labels: str) -> Metric:
@@ -43,7 +39,6 @@ DB_QUERY_DURATION = Metric(
     "histogram",
     ("operation",),
     (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
-    DB_QUERIES,
 )
 GEMINI_REQUEST_DURATION = Metric(
     f"{PREFIX}gemini_request_duration_seconds",
@@ -86,7 +81,6 @@ OPERATION_DURATION = Metric(
     "histogram",
     ("operation",),
     (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0),
-    OPERATIONS,
 )
 
 # What a batch job's last run was like. Gauges, because an alert asks how the last run

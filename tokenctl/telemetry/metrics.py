@@ -8,14 +8,11 @@ metric is counted as dropped (tests/unit/telemetry/test_catalog.py finds those b
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import threading
-import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -76,10 +73,9 @@ class _Pending:
 class Metrics:
     """What this process measures; any thread may call it."""
 
-    def __init__(self, state: StateFile | None, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Open nothing. `state` is where the numbers are kept, None for nowhere; `clock` answers seconds."""
+    def __init__(self, state: StateFile | None) -> None:
+        """Open nothing. `state` is where the numbers are kept, None for nowhere."""
         self._state = state
-        self._clock = clock
         self._lock = threading.Lock()
         self._pending = _Pending()
 
@@ -98,24 +94,6 @@ class Metrics:
     def observe(self, metric: Metric, value: float, **labels: str) -> None:
         """Put one value, zero or more and in the metric's unit, into a histogram."""
         self._record(metric, "histogram", value, labels)
-
-    @contextlib.contextmanager
-    def timed(self, metric: Metric, **labels: str) -> Iterator[None]:
-        """Observe how long the block took, or each call of the function that this decorates.
-
-        An outcome, ok or error, joins `labels` where the histogram has that label, and
-        the metric's `counter` is counted with it.
-        """
-        started = self._clock()
-        outcome = "error"
-        try:
-            yield
-            outcome = "ok"
-        finally:
-            ended = {**labels, "outcome": outcome}
-            self._record(metric, "histogram", self._clock() - started, ended if "outcome" in metric.labels else labels)
-            if metric.counter is not None:
-                self._record(metric.counter, "counter", 1, ended)
 
     def flush(self) -> str | None:
         """Add what was measured since the last flush to the file, in one transaction.

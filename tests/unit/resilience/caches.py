@@ -27,7 +27,7 @@ def run(folder: Path, names: list[str] | None = None) -> tuple[dict[str, Any], b
     cache = Cache(folder, emit=events.append)
     found = cache.get_many("n", names or NAMES, max_age_s=1000.0)
     fill(cache, NAMES[:1])
-    kept = cache.get("n", NAMES[0], max_age_s=1000.0)
+    kept = cache.get_many("n", [NAMES[0]], max_age_s=1000.0).get(NAMES[0])
     cache.close()
     troubles = [event for event in events if isinstance(event, Trouble)]
     return {name: hit.value for name, hit in found.items()}, kept is not None, troubles

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tokenctl.resilience.cache import FORMAT, KEEP_S, Cache, Hit, Stats, cached
+from tokenctl.resilience.cache import FORMAT, KEEP_S, Cache, Hit, Stats
 from tokenctl.resilience.cachestore import ROW_BYTES, SIZE_LIMIT
 from tokenctl.resilience.events import CacheAsked, Event
 
@@ -40,10 +40,10 @@ class World:
         self.steady_s += seconds
 
     def put(self, key: str, value: object, ttl_s: float = 30.0) -> None:
-        self.cache.put("n", key, value, ttl_s, ticket=self.cache.ticket("n"))
+        self.cache.put_many("n", {key: value}, ttl_s, ticket=self.cache.ticket("n"))
 
     def get(self, key: str = "k", max_age_s: float = 30.0) -> Hit | None:
-        return _rounded(self.cache.get("n", key, max_age_s=max_age_s))
+        return _rounded(self.cache.get_many("n", [key], max_age_s=max_age_s).get(key))
 
     def stale(self, key: str = "k") -> Hit | None:
         return _rounded(self.cache.get_stale("n", [key]).get(key))
@@ -79,11 +79,11 @@ def test_a_value_comes_back_as_it_was_for_this_run_and_the_next(world: World, va
 def test_keys_and_namespaces_are_told_apart(world: World) -> None:
     for key in ("a", "A", "a:b", "", " a", "a" * 300):
         world.put(key, key)
-    world.cache.put("other", "a", "other's", 30.0, ticket=world.cache.ticket("other"))
+    world.cache.put_many("other", {"a": "other's"}, 30.0, ticket=world.cache.ticket("other"))
     assert world.cache.get_many("n", ["a", "A", "a:b", "", " a", "a" * 300, "b"], max_age_s=30.0) == {
         key: Hit(key, 0.0) for key in ("a", "A", "a:b", "", " a", "a" * 300)
     }
-    assert world.cache.get("other", "a", max_age_s=30.0) == Hit("other's", 0.0)
+    assert world.cache.get_many("other", ["a"], max_age_s=30.0).get("a") == Hit("other's", 0.0)
 
 
 def test_a_value_lives_as_long_as_it_was_given_and_as_the_reader_wants(world: World) -> None:
@@ -100,7 +100,7 @@ def test_a_value_lives_as_long_as_it_was_given_and_as_the_reader_wants(world: Wo
 def test_a_value_is_as_old_as_its_question_not_as_its_answer(world: World) -> None:
     ticket = world.cache.ticket("n")
     world.pass_time(10.0)
-    world.cache.put("n", "k", 1, 30.0, ticket=ticket)
+    world.cache.put_many("n", {"k": 1}, 30.0, ticket=ticket)
     assert world.get() == Hit(1, 10.0)
 
 
@@ -162,8 +162,8 @@ def test_after_a_reboot_a_value_is_the_last_known_one_and_not_young(world: World
 
 def test_the_machines_own_clocks_agree_with_each_other(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache")
-    cache.put("n", "k", 1, 30.0, ticket=cache.ticket("n"))
-    hit = cache.get("n", "k", max_age_s=30.0)
+    cache.put_many("n", {"k": 1}, 30.0, ticket=cache.ticket("n"))
+    hit = cache.get_many("n", ["k"], max_age_s=30.0).get("k")
     cache.close()
     assert hit is not None
     assert 0 <= hit.age_s < 30
@@ -183,11 +183,11 @@ def test_a_value_that_was_changed_is_neither_young_nor_the_last_known_one(world:
 def test_all_values_of_a_namespace_are_dropped_at_once_and_for_good(world: World) -> None:
     for key in "abc":
         world.put(key, key)
-    world.cache.put("other", "k", 1, 30.0, ticket=world.cache.ticket("other"))
+    world.cache.put_many("other", {"k": 1}, 30.0, ticket=world.cache.ticket("other"))
     world.another().forget_all("n")
     assert world.cache.get_many("n", "abc", max_age_s=30.0) == {}
     assert world.cache.get_stale("n", "abc") == {}
-    assert world.cache.get("other", "k", max_age_s=30.0) == Hit(1, 0.0)
+    assert world.cache.get_many("other", ["k"], max_age_s=30.0).get("k") == Hit(1, 0.0)
     world.put("a", "new")
     assert world.cache.get_many("n", "abc", max_age_s=30.0) == {"a": Hit("new", 0.0)}
     assert world.cache.stats().entries == 2
@@ -208,10 +208,10 @@ def test_a_slow_reader_cannot_put_back_what_a_writer_dropped(world: World, how: 
         "forget all": lambda: writer.forget_all("n"),
         "clear": writer.clear,
     }[how]()
-    reader.put("n", "k", "old", 30.0, ticket=ticket)
+    reader.put_many("n", {"k": "old"}, 30.0, ticket=ticket)
     before = Hit("older still", 0.0) if known and how == "forget another" else None
     assert world.get() == before
-    reader.put("n", "k", "new", 30.0, ticket=reader.ticket("n"))
+    reader.put_many("n", {"k": "new"}, 30.0, ticket=reader.ticket("n"))
     assert world.get() == Hit("new", 0.0)
 
 
@@ -259,8 +259,8 @@ def test_another_formats_values_are_not_seen(world: World, monkeypatch: pytest.M
     world.put("k", 1)
     monkeypatch.setattr("tokenctl.resilience.cache.FORMAT", FORMAT + 1)
     newer = world.another()
-    assert newer.get("n", "k", max_age_s=30.0) is None
-    newer.put("n", "k", {"another": "shape"}, 30.0, ticket=newer.ticket("n"))
+    assert newer.get_many("n", ["k"], max_age_s=30.0).get("k") is None
+    newer.put_many("n", {"k": {"another": "shape"}}, 30.0, ticket=newer.ticket("n"))
     newer.close()
     assert world.get() == Hit(1, 0.0)
 
@@ -303,49 +303,3 @@ def test_numbers_about_it(world: World) -> None:
     assert stats.size_bytes >= sum(file.stat().st_size for file in (world.folder / "v1").glob("cache.db"))
     assert world.cache.clear() == 2
     assert world.cache.stats().entries == 0
-
-
-# --- the decorator
-
-
-def test_a_function_answers_from_the_cache_for_a_while(world: World) -> None:
-    calls: list[tuple[int, int]] = []
-
-    @cached(world.cache, "sums", 30.0, key=lambda a, b: f"{a}+{b}")
-    def add(a: int, b: int) -> int:
-        """The sum."""
-        calls.append((a, b))
-        return a + b
-
-    assert (add(1, 2), add(1, 2), add(2, 2)) == (3, 3, 4)
-    assert calls == [(1, 2), (2, 2)]
-    world.pass_time(31.0)
-    assert add(1, 2) == 3
-    assert len(calls) == 3
-    assert add.__doc__ == "The sum."
-
-
-def test_a_function_whose_cache_is_off_or_broken_is_just_called(world: World) -> None:
-    world.folder.write_text("in the way")
-
-    def add(a: int) -> int:
-        return a + 1
-
-    for ttl_s in (0.0, 30.0):
-        kept = cached(world.cache, "sums", ttl_s, key=lambda a: f"{a}")(add)
-        assert (kept(1), kept(1)) == (2, 2)
-
-
-def test_a_functions_error_is_its_own_and_is_not_kept(world: World) -> None:
-    answers = iter([KeyError("no"), 5])
-
-    @cached(world.cache, "n", 30.0, key=lambda _name: _name)
-    def ask(_name: str) -> object:
-        answer = next(answers)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    with pytest.raises(KeyError):
-        ask("k")
-    assert (ask("k"), ask("k")) == (5, 5)

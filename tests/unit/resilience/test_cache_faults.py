@@ -157,7 +157,7 @@ def test_a_hostile_row_is_not_there_and_is_gone_by_the_next_run(folder: Path, ro
     change(folder, UPDATE.format(what), value)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     cache = Cache(folder)
-    assert cache.get("n", "user_1", max_age_s=1000.0) is None
+    assert cache.get_many("n", ["user_1"], max_age_s=1000.0).get("user_1") is None
     cache.close()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000  # KB; the packed one has 200 MB in it
     assert len(list(folder.glob("v1.bad-*"))) == 1
@@ -203,7 +203,7 @@ def test_no_row_deletes_a_file(folder: Path, tmp_path: Path, act: str, how: str)
     change(folder, UPDATE.format("filename = ?, mode = 2"), name)
     cache = Cache(folder, clock=lambda: (time.time() + 200_000, 1e9))
     ticket = cache.ticket("n")
-    cache.put("n", "user_1", 1, 1000.0, ticket=ticket)
+    cache.put_many("n", {"user_1": 1}, 1000.0, ticket=ticket)
     if act == "forget":
         cache.forget("n", "user_1")
     for call in {"clear": (cache.clear,), "sweep": (cache.sweep, cache.stats)}.get(act, ()):

@@ -32,7 +32,7 @@ def unusable(folder: Path) -> str:
     """What is said of a cache that cannot be used; it does nothing, and is asked once."""
     events: list[Event] = []
     cache = Cache(folder, emit=events.append)
-    assert cache.get("n", "user_1", max_age_s=1000.0) is None
+    assert cache.get_many("n", ["user_1"], max_age_s=1000.0).get("user_1") is None
     assert cache.get_stale("n", ["user_1"]) == {}
     assert cache.ticket("n") is None
     cache.forget("n", "user_1")
@@ -149,7 +149,7 @@ def test_a_locked_file_is_waited_for_within_limits_and_left_alone(folder: Path, 
 def test_a_transaction_that_cannot_begin_is_not_tried_for_ever(folder: Path) -> None:
     """As after a signal between two statements; the test runs forever if nothing ends it."""
     cache = Cache(folder)
-    assert cache.get("n", "user_1", max_age_s=1000.0) is not None
+    assert cache.get_many("n", ["user_1"], max_age_s=1000.0).get("user_1") is not None
     cache._store._sql("BEGIN")  # type: ignore[union-attr]  # noqa: SLF001 — nothing else leaves one open
     cache.forget("n", "user_1")
     cache.close()

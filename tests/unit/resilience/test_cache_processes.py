@@ -47,12 +47,12 @@ for _ in range(60):
         if len(troubles) == before:
             raise_to("told", lambda old: max(old, mine))
     at_least = number("told")
-    hit = cache.get("n", "k", max_age_s=1000.0)
+    hit = cache.get_many("n", ["k"], max_age_s=1000.0).get("k")
     if hit is not None:
         hits += 1
         wrong += [(hit.value, at_least)] if hit.value < at_least else []
     ticket = cache.ticket("n")
-    cache.put("n", "k", number("truth"), 1000.0, ticket=ticket)
+    cache.put_many("n", {"k": number("truth")}, 1000.0, ticket=ticket)
     cache.close()
 print(json.dumps({"troubles": troubles, "hits": hits, "wrong": wrong}))
 """

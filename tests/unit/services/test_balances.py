@@ -154,7 +154,7 @@ def test_many_at_once_come_from_the_ledger_and_push_out_nobody(world: World) -> 
 )
 def test_what_is_no_balance_is_not_taken_for_one(world: World, value: object) -> None:
     cache = world.reader().cache
-    cache.put(balances.NAMESPACE, "prod:a", value, 30.0, ticket=cache.ticket(balances.NAMESPACE))
+    cache.put_many(balances.NAMESPACE, {"prod:a": value}, 30.0, ticket=cache.ticket(balances.NAMESPACE))
     world.ledger.failure = Unavailable("down")
     with pytest.raises(Unavailable):
         world.read("a", allow_stale=True)

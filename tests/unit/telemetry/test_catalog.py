@@ -14,8 +14,8 @@ from tokenctl.telemetry.catalog import ALL, Metric, reason_label
 
 PACKAGE = Path(__file__).parents[3] / "tokenctl"
 CONSTANTS = {name: value for name, value in vars(catalog).items() if isinstance(value, Metric)}
-KINDS = {"count": {"counter"}, "set": {"gauge"}, "rise": {"gauge"}, "observe": {"histogram"}, "timed": {"histogram"}}
-NUMBERS = {"count": {"amount"}, "set": {"value"}, "rise": {"value"}, "observe": {"value"}, "timed": set[str]()}
+KINDS = {"count": {"counter"}, "set": {"gauge"}, "rise": {"gauge"}, "observe": {"histogram"}}
+NUMBERS = {"count": {"amount"}, "set": {"value"}, "rise": {"value"}, "observe": {"value"}}
 
 
 @pytest.mark.parametrize("metric", ALL.values(), ids=ALL)
@@ -38,12 +38,6 @@ def test_only_histograms_have_buckets_and_theirs_rise(metric: Metric) -> None:
     assert bool(metric.buckets) == (metric.kind == "histogram")
     assert list(metric.buckets) == sorted(set(metric.buckets))
     assert all(bound >= 0 for bound in metric.buckets)
-
-
-@pytest.mark.parametrize("metric", [metric for metric in ALL.values() if metric.counter], ids=lambda m: m.name)
-def test_what_is_counted_beside_a_duration_has_its_labels_and_an_outcome(metric: Metric) -> None:
-    assert metric.counter is not None
-    assert set(metric.counter.labels) == {*metric.labels, "outcome"}
 
 
 def test_all_has_every_constant_by_its_name() -> None:
@@ -72,7 +66,7 @@ def mistakes(source: str) -> list[str]:
     found = []
     for call, method, metric in measurements(source):
         labels = {str(keyword.arg) for keyword in call.keywords} - NUMBERS[method]
-        wanted = set(metric.labels) - ({"outcome"} if method == "timed" else set())
+        wanted = set(metric.labels)
         number = call.args[1] if len(call.args) > 1 else None
         if labels != wanted:
             found.append(f"line {call.lineno}: {metric.name} has the labels {sorted(wanted)}")
@@ -96,13 +90,12 @@ def test_measurements_are_found_and_mistakes_too() -> None:
     assert sum(len(list(measurements(file.read_text(encoding="utf-8")))) for file in FILES) >= 10
     assert mistakes("metrics.count(catalog.BALANCE_CHECKS, source='db')") == []
     assert mistakes("metrics.count(BALANCE_CHECKS, amount=2, source='db')") == []
-    assert mistakes("with m.timed(catalog.GEMINI_REQUEST_DURATION, quality=q): pass") == []
     for wrong in (
         "metrics.count(catalog.BALANCE_CHECKS)",
         "metrics.count(catalog.BALANCE_CHECKS, source='db', user='u')",
         "metrics.count(catalog.BALANCE_CHECKS, -1, source='db')",
         "metrics.count(catalog.BALANCE_CHECKS, **labels)",
         "metrics.set(catalog.BALANCE_CHECKS, 1, source='db')",
-        "metrics.timed(catalog.GEMINI_REQUEST_DURATION, quality=q, outcome=o)",
+        "metrics.count(catalog.GEMINI_REQUEST_DURATION, quality=q, outcome=o)",
     ):
         assert len(mistakes(wrong)) == 1, wrong

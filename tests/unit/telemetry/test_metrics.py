@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,12 +21,6 @@ from tokenctl.telemetry.series import Series
 @pytest.fixture
 def state(tmp_path: Path) -> StateFile:
     return StateFile(tmp_path / "state" / "metrics.db", SCHEMA)
-
-
-def seconds(*times: float) -> Callable[[], float]:
-    """A clock that shows these times, one after the other."""
-    following: Iterator[float] = iter(times)
-    return lambda: next(following)
 
 
 def stored(state: StateFile) -> dict[tuple[str, ...], float]:
@@ -99,33 +93,6 @@ def test_a_bucket_holds_what_is_up_to_its_bound(state: StateFile) -> None:
     assert found.counts == (1, 2, 2, 0, 0, 0, 0, 1, 2)
     assert found.count == 8
     assert found.value == pytest.approx(1e300)
-
-
-def test_a_block_is_timed_and_counted_with_its_outcome(state: StateFile) -> None:
-    kept = Metrics(state, clock=seconds(10.0, 10.25, 20.0, 20.5))
-    with kept.timed(catalog.DB_QUERY_DURATION, operation="balance"):
-        pass
-    with pytest.raises(KeyboardInterrupt), kept.timed(catalog.DB_QUERY_DURATION, operation="balance"):
-        raise KeyboardInterrupt
-    kept.flush()
-    assert stored(state) == {
-        ("tokenctl_db_query_duration_seconds", "balance"): 0.75,
-        ("tokenctl_db_queries_total", "balance", "ok"): 1,
-        ("tokenctl_db_queries_total", "balance", "error"): 1,
-    }
-
-
-def test_a_function_is_timed_at_every_call(state: StateFile) -> None:
-    kept = Metrics(state, clock=seconds(1.0, 2.0, 3.0, 7.0))
-
-    @kept.timed(catalog.GEMINI_REQUEST_DURATION, quality="4K")
-    def double(number: int) -> int:
-        return 2 * number
-
-    assert [double(4), double(5)] == [8, 10]
-    kept.flush()
-    assert stored(state) == {("tokenctl_gemini_request_duration_seconds", "4K", "ok"): 5.0}
-    assert only(state, catalog.GEMINI_REQUEST_DURATION).counts[:4] == (1, 0, 1, 0)
 
 
 MISUSES: dict[str, Callable[[Metrics], None]] = {
