@@ -174,7 +174,7 @@ def load(environ: Mapping[str, str], flags: Flags) -> Settings:
     sources = gather(environ, flags.config)
     first = sources.first
     profile = first("profile", flag=flags.profile, variables=("TOKENCTL_PROFILE",), default="default")
-    configfile.demand_name(profile, sources.settled["profile"].origin)
+    configfile.demand_name(profile, _named(sources.settled["profile"].origin, "--profile"))
     data_dir = sources.directory("data_dir", (), "XDG_DATA_HOME", ".local/share")
     database, profile = _database(sources, profile)
     database = replace(database, identity=_identity(sources.env, database, data_dir))
@@ -239,11 +239,16 @@ def _database(sources: Sources, profile: str) -> tuple[Database, str]:
     if chosen != "default" and profile != "default":
         known = sorted({name.split(".")[1] for name in sources.values if name.startswith("profiles.")})
         hint = f"known profiles: {', '.join(known)}" if known else "no profile is configured"
-        raise ConfigError(f"profile '{profile}' ({chosen}) names no database", hint=hint)
+        raise ConfigError(f"profile '{profile}' ({_named(chosen, '--profile')}) names no database", hint=hint)
     named = [variable for variable in LIBPQ_VARIABLES if variable in sources.env]
     return _settled(
         sources, Database("libpq", f"env:{named[0]}") if named else Database("embedded", "default")
     ), profile
+
+
+def _named(origin: str, option: str) -> str:
+    """An origin as an error names it: of a flag, which one."""
+    return option if origin == "flag" else origin
 
 
 def _settled(sources: Sources, database: Database) -> Database:
@@ -289,7 +294,7 @@ def _format(sources: Sources, flags: Flags) -> str | None:
         if origin == "flag" or form not in KNOWN_FORMATS:
             wrong = UsageError if origin == "flag" else ConfigError
             raise wrong(
-                f"{address.told(form)} ({origin}) is not a format of this command",
+                f"{address.told(form)} ({_named(origin, '--format')}) is not a format of this command",
                 hint=f"one of {', '.join(flags.formats)}",
             )
         form, origin = None, "default"  # a wish for every command; one that lacks it prints as it would without
@@ -300,8 +305,9 @@ def _format(sources: Sources, flags: Flags) -> str | None:
 def _request_id(sources: Sources, flags: Flags) -> str | None:
     request_id = flags.request_id or sources.env.get("TOKENCTL_REQUEST_ID")
     if request_id and not _REQUEST_ID.fullmatch(request_id):
-        wrong, where = (UsageError, "flag") if flags.request_id else (ConfigError, "env:TOKENCTL_REQUEST_ID")
-        raise wrong(f"a request id ({where}) has 1 to 128 of the characters A-Z a-z 0-9 . _ : @ / -")
+        wrong, where = (UsageError, "--request-id") if flags.request_id else (ConfigError, "env:TOKENCTL_REQUEST_ID")
+        of = "1 to 128 of the characters A-Z a-z 0-9 . _ : @ / -"
+        raise wrong(f"{address.told(request_id)} ({where}) is no request id: it has {of}")
     return request_id
 
 

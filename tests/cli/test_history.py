@@ -184,8 +184,8 @@ def test_a_cursor_of_another_user_or_filter_is_refused(account: Cli) -> None:
         (("--limit", "100001"), "--limit: '100001' is not a number of rows"),
         (("--limit", "1_000"), "--limit: '1_000' is not a number of rows"),
         (("--limit", "5", "--limit", "6"), "--limit is given twice"),
-        (("--cursor", ""), "an argument is empty"),
-        (("--format", "value"), "'value' (flag) is not a format of this command"),
+        (("--cursor", ""), "--cursor: is empty"),
+        (("--format", "value"), "'value' (--format) is not a format of this command"),
     ],
 )
 def test_a_wrong_flag_is_told_and_nothing_is_printed(account: Cli, flags: tuple[str, ...], words: str) -> None:

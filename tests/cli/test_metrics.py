@@ -179,7 +179,7 @@ def test_no_other_command_has_these_formats(offline: CommandLine, form: str) -> 
     for command in (("balance", "u1"), ("db", "status"), ("reverse", "u1:1", "--reason", "mistake", "--yes")):
         got = offline(*command, "--format", form)
         assert (got.code, got.out) == (2, b"")
-        assert f"'{form}' (flag) is not a format of this command" in got.err
+        assert f"'{form}' (--format) is not a format of this command" in got.err
     offline.patch.setenv("TOKENCTL_FORMAT", form)
     assert offline("balance", "u1").code == 78
     assert offline("metrics").code == 0

@@ -131,7 +131,7 @@ def test_a_month_that_is_not_over_says_so_and_one_to_come_is_refused(cli: Cli) -
 def test_what_is_no_month_is_2(account: Cli, month: str) -> None:
     got = account("statement", "u_42", "--month", month, "--format", "csv")
     assert (got.code, got.out) == (2, b"")
-    assert "is no month; write 2026-11" in got.err or "an argument is empty" in got.err
+    assert "is no month; write 2026-11" in got.err or "--month: is empty" in got.err
 
 
 @pytest.mark.parametrize(

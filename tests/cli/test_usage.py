@@ -95,6 +95,26 @@ def test_an_option_given_twice_is_refused(offline: CommandLine, argv: tuple[str,
     refused(offline(*argv), "is given twice")
 
 
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (("verify", "--head", ""), "--head"),
+        (("verify", "--request-id", ""), "--request-id"),
+        (("verify", "--request-id="), "--request-id"),
+        (("generate", "u1", "--image", "a.png", "--image", ""), "--image"),
+        (("history", ""), "USER"),
+        (("balance", "u1", ""), "USER… | -"),
+    ],
+)
+def test_what_is_empty_is_named(offline: CommandLine, argv: tuple[str, ...], named: str) -> None:
+    assert offline(*argv).err == f"tokenctl: {named}: is empty (an unset variable?)\n"
+
+
+@pytest.mark.parametrize("option", ["--request-id", "--profile", "--format"])
+def test_what_an_option_may_not_be_is_told_with_both(offline: CommandLine, option: str) -> None:
+    assert offline("verify", option, "a b").err.startswith(f"tokenctl: 'a b' ({option}) is n")
+
+
 def test_a_note_may_look_like_an_option(offline: CommandLine) -> None:
     assert offline(*WHOLE, "--yes", "--note", "-h").code == 69
 

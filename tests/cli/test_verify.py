@@ -86,14 +86,14 @@ def test_since_the_last_seal(books: Cli) -> None:
         (("--user", "u1", "--since-last"), "--user is one user; --since-last is about all of them"),
         (("--user", "u1", "--seal"), "--user is one user; --seal is about all of them"),
         (("--user", "-"), "--user: "),
-        (("--user", ""), "an argument is empty"),
+        (("--user", ""), "--user: is empty (an unset variable?)"),
         (("--head", "abc"), "--head: 'abc' is no head of a seal"),
         (("--head", "A" * 64), "--head: "),
         (("--head", "0" * 63), "--head: "),
-        (("--head", ""), "an argument is empty"),
+        (("--head", ""), "--head: is empty"),
         (("--deep", "--deep"), "--deep is given twice"),
         (("u1",), "got unexpected extra argument"),
-        (("--format", "csv"), "'csv' (flag) is not a format of this command"),
+        (("--format", "csv"), "'csv' (--format) is not a format of this command"),
     ],
 )
 def test_a_wrong_command_line_is_2(books: Cli, flags: tuple[str, ...], words: str) -> None:

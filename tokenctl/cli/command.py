@@ -66,8 +66,9 @@ class StrictCommand(TyperCommand):
         for name, times in given.items():
             if times > 1:
                 raise UsageError(f"{name} is given twice", hint="which one is meant?")
-        if "" in args:
-            raise UsageError("an argument is empty (an unset variable?)")
+        empty = [param for param in order if _holds_empty(values[param.name])]
+        if empty or "" in args:
+            raise UsageError(f"{_told(empty[0]) if empty else 'an argument'}: is empty (an unset variable?)")
         return super().parse_args(ctx, args)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -118,6 +119,14 @@ class StrictGroup(TyperGroup):
             section = getattr(one, "rich_help_panel", None) or "Commands"
             sections.setdefault(section, []).append((name, one.short_help or _beginning(one, room)))
         _write(formatter, sections)
+
+
+def _told(param: Any) -> str:
+    return str(param.opts[0]) if param.param_type_name == "option" else _name(param).strip("{}")
+
+
+def _holds_empty(value: Any) -> bool:
+    return "" in value if isinstance(value, list | tuple) else value == ""
 
 
 def _name(argument: Any) -> str:
