@@ -91,3 +91,22 @@ def test_a_terminal_gets_a_table_that_fits(offline: CommandLine) -> None:
     assert "terminal, utf-8" in shown
     view = doctor_views.facts([Fact("a", "b", "c", "d")])
     assert view.table.rows == [("a: b", "c  << d")]
+
+
+@pytest.mark.parametrize(
+    ("log", "wrong"),
+    [
+        ("folder", True), ("link", True), ("file/log", True), ("/dev/full", True),
+        ("missing/log", False), ("/dev/null", False),
+    ],
+)  # fmt: skip
+def test_a_log_that_cannot_be_written_wants_attention(cli: Cli, home: Path, log: str, wrong: bool) -> None:
+    (home / "folder").mkdir()
+    (home / "file").write_text("")
+    (home / "link").symlink_to(home / "elsewhere")
+    cli.patch.setenv("TOKENCTL_LOG_FILE", str(home / log))
+    got = cli("doctor", "--json")
+    problems = [one["problem"] for one in got.json["data"] if one["name"] == "log" and one["problem"]]
+    assert [problem.startswith("nothing is logged: ") for problem in problems] == [True] * wrong
+    assert ("tokenctl: nothing is logged" in got.err) == wrong
+    assert ("nothing wants attention" in got.err) != wrong

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from tokenctl import __version__, address, commandline
 from tokenctl.errors import TokenctlError
 from tokenctl.services import health_files
+from tokenctl.telemetry import logfile
 
 if TYPE_CHECKING:
     from tokenctl.settings import Settings
@@ -83,6 +84,9 @@ def _paths(settings: Settings) -> Iterator[Fact]:
     ):
         value = f"{check.values.get('path', '')}  {check.detail}".strip()
         yield Fact("paths", check.name, value, None if check.state == "ok" else check.state)
+    if settings.log.file not in (None, "-"):
+        why = logfile.trouble(str(settings.log.file))
+        yield Fact("paths", "log", str(settings.log.file), None if why is None else f"nothing is logged: {why}")
     if settings.password_file.exists():
         yield _file("password file", settings.password_file, holds_secret=True)
     keys = settings.gemini.keys_file

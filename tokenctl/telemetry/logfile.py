@@ -111,12 +111,34 @@ class LogFile:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(self._path, _FLAGS, 0o600)
         self._fd = fd
-        found = os.fstat(fd)
-        if not (stat.S_ISREG(found.st_mode) or stat.S_ISCHR(found.st_mode)):
-            raise OSError(errno.EINVAL, "it is no file")
+        found = _demand_file(fd)
         if stat.S_ISREG(found.st_mode) and found.st_size and os.pread(fd, 1, found.st_size - 1) != b"\n":
             os.write(fd, b"\n")  # a full disk cut the last line short; the next one must not continue it
         return fd
+
+
+def trouble(path: str) -> str | None:
+    """Why no line could be kept in `path`, with nothing made or written; None when nothing shows."""
+    try:
+        fd = os.open(path, _FLAGS & ~os.O_CREAT)
+        try:
+            _demand_file(fd)
+            os.write(fd, b"")
+        finally:
+            os.close(fd)
+    except FileNotFoundError:
+        there = next(folder for folder in Path(path).absolute().parents if os.path.lexists(folder))
+        return None if there.is_dir() and os.access(there, os.W_OK | os.X_OK) else f"it cannot be made in {there}"
+    except OSError as error:
+        return _reason(error)
+    return None
+
+
+def _demand_file(fd: int) -> os.stat_result:
+    found = os.fstat(fd)
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISCHR(found.st_mode)):
+        raise OSError(errno.EINVAL, "it is no file")
+    return found
 
 
 def _reason(error: OSError) -> str:
