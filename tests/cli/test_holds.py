@@ -73,6 +73,11 @@ def test_a_hold_is_released_by_hand_once(held: Cli) -> None:
     held.db.check()
 
 
+def test_what_is_absent_keeps_its_column(held: Cli) -> None:
+    [row] = held("holds", "release", "u1", ID, "--reason", "stuck", "--yes").lines
+    assert (row[:5], len(row)) == (["", "", ID, "u1", "released"], 14)  # without an image, as of one that was paid
+
+
 def test_what_was_paid_is_not_released(held: Cli) -> None:
     capture(held.db.connect("support1"))
     got = held("holds", "release", "u1", ID, "--reason", "stuck", "--yes")

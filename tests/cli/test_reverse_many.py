@@ -219,6 +219,7 @@ def test_the_reversal_of_an_operator_is_listed_and_can_be_undone(misuse: Cli) ->
         " REVERSES   alice, 2026-01-01 00:00 UTC to 20"
         in misuse("batches", "show", data["batch_id"], "--format", "table").text
     )
+    assert misuse("batches", "show", data["batch_id"]).lines[0][3] == "alice"  # no time in the form of people
     assert misuse(*shlex.split(data["undo"])[1:], "--yes").code == 0
     assert [misuse.balance(user) for user in ("u1", "u2", "u3")] == [30, 50, 7]
     misuse.db.check()

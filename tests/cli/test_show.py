@@ -65,11 +65,14 @@ def test_an_entry_and_its_reversals_name_each_other(cli: Cli) -> None:
     assert re.search(r"^ STATE +undone by u1:2$", table, re.MULTILINE)
     assert re.search(r"^ REVERSED BY +u1:2 \(20\d\d-\d\d-\d\d \d\d:\d\d UTC, support1, mistake\)$", table, re.MULTILINE)
     assert "UNDO" not in table
+    assert cli("show", "u1:1").lines[0][13:15] == ["", "u1:2"]  # REVERSES and REVERSED BY, for programs the names alone
+    assert cli("show", "u1:2").lines[0][13:15] == ["u1:1", ""]
     assert " REVERSES     u1:1, and stands\n" in cli("show", "u1:2", "--format", "table").text
     cli("reverse", "u1:2", "--reason", "mistake", "--yes")
     again = cli("show", "u1:1", "--format", "table").text
     assert " STATE        counts again: u1:3 reversed its reversal\n" in again
     assert " UNDO         tokenctl reverse u1:3 --reason mistake\n" in again
+    assert cli("show", "u1:1").lines[0][14] == "u1:2"
     assert "u1:1, and was reversed itself" in cli("show", "u1:2", "--format", "table").text
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tokenctl.output import Cell, Column, Count, EntryName, Listing, Meta, Schema, Table, Tokens, TypedDict, View
+from tokenctl.output import Cell, Column, Count, EntryName, Listing, Meta, Named, Schema, Table, Tokens, TypedDict, View
 from tokenctl.output.text import moment
 from tokenctl.services.unreversed import TOO_LARGE
 from tokenctl.wording import counted, fitting
@@ -222,11 +222,12 @@ def batch(report: BatchReport) -> View[BatchData]:
     return View(BATCH, data, Table(columns, [tuple(pairs.values())], pairs=True), value=found.standing)
 
 
-def _reverses(batch: BatchStanding) -> str | None:
+def _reverses(batch: BatchStanding) -> str | Named | None:
     """The batch that a reversal took back, or whose doings of what time."""
     if batch.reverses_operator is None or batch.reverses_since is None or batch.reverses_until is None:
         return batch.reverses_batch
-    return f"{batch.reverses_operator}, {moment(batch.reverses_since)} to {moment(batch.reverses_until)}"
+    told = f"{batch.reverses_operator}, {moment(batch.reverses_since)} to {moment(batch.reverses_until)}"
+    return Named(batch.reverses_operator, told)
 
 
 def _option(batch: BatchStanding, name: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tokenctl.output import Cell, Column, Count, EntryName, Listing, Meta, Schema, Table, Tokens, TypedDict, View
+from tokenctl.output import Cell, Column, Count, EntryName, Listing, Meta, Named, Schema, Table, Tokens, TypedDict, View
 from tokenctl.wording import counted
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def transaction(found: Transaction, fingerprint: str) -> View[TransactionData]:
         "BATCH": entry.batch_id,
         "BY": f"{entry.operator} ({entry.claimed_by})",
         "REVERSES": _reverses(found),
-        "REVERSED BY": "; ".join(map(_reversal, found.reversals)) or None,
+        "REVERSED BY": _reversed_by(found),
         "KEY": entry.idempotency_key,
         "REQUEST": entry.request_id,
         "FINGERPRINT": fingerprint,
@@ -194,12 +194,19 @@ def _state(found: Transaction) -> str:
     return f"counts again: {last} reversed its reversal" if found.stands else f"undone by {last}"
 
 
-def _reverses(found: Transaction) -> str | None:
+def _reverses(found: Transaction) -> Named | None:
     """What the entry reverses, and whether that reversal stands."""
     name = _name(found.entry, found.entry.reverses_seq)
     if name is None:
         return None
-    return f"{name}, and stands" if found.stands else f"{name}, and was reversed itself"
+    return Named(name, f"{name}, and stands" if found.stands else f"{name}, and was reversed itself")
+
+
+def _reversed_by(found: Transaction) -> Named | None:
+    """The entry that reverses this one, and what became of that."""
+    if not found.reversals:
+        return None
+    return Named(found.reversals[0].name, "; ".join(map(_reversal, found.reversals)))
 
 
 def _reversal(entry: Entry) -> str:

@@ -215,8 +215,8 @@ def plan(request: Request, order: Order, at: Generation) -> View[PlanData]:
         "QUALITY": request.quality,
         "ASPECT RATIO": request.aspect_ratio,
         "PROMPT": counted(len(request.prompt), "character"),
-        **photos,
         "ALREADY": f"generation {at.generation_id}, {at.state}" if data["already"] else None,
+        **photos,  # three to ten, so they come last
     }
     return View(PLAN, data, _pairs(shown), value=str(data["cost"]))
 
@@ -308,6 +308,4 @@ def _usage(at: Generation) -> UsageData:
 
 
 def _pairs(shown: Mapping[str, Cell]) -> Table:
-    kept = {name: value for name, value in shown.items() if value is not None}
-    columns = [Column(name, number=isinstance(value, int)) for name, value in kept.items()]
-    return Table(columns, [tuple(kept.values())], pairs=True)
+    return Table([Column(name) for name in shown], [tuple(shown.values())], pairs=True)

@@ -103,6 +103,9 @@ A command prints a table on a terminal and tab-separated lines elsewhere. --form
   value   the one number or name that scripts want
 
 Not every command has them all, and others have formats of their own: --help names them.
+The columns of tsv are the headings of the table in their order, with those that it leaves
+out: in a list for want of room, which COLUMNS=999 gives it; of one thing what that lacks,
+so that json, which names all, is the better choice for a program.
 
     tokenctl balance u_42 --format value
     tokenctl history u_42 --json | jq '.data[] | select(.amount < 0)'

@@ -2,7 +2,7 @@
 
 from tokenctl.output.printer import Output
 from tokenctl.output.schemas import Count, EntryName, Meta, Schema, Tokens, TypedDict
-from tokenctl.output.views import Ago, Bars, Cell, Column, Listing, Table, View
+from tokenctl.output.views import Ago, Bars, Cell, Column, Listing, Named, Table, View
 
 __all__ = [
     "Ago",
@@ -13,6 +13,7 @@ __all__ = [
     "EntryName",
     "Listing",
     "Meta",
+    "Named",
     "Output",
     "Schema",
     "Table",

@@ -21,7 +21,15 @@ class Ago:
     now: datetime
 
 
-Cell = str | int | datetime | Ago | None
+@dataclass(frozen=True)
+class Named:
+    """A name of which people are `told` more; programs see it alone."""
+
+    name: str
+    told: str
+
+
+Cell = str | int | datetime | Ago | Named | None
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,8 @@ def for_people(cell: Cell, *, signed: bool = False) -> str:
         return f"{cell:+,}" if signed else text.count(cell)
     if isinstance(cell, Ago):
         return text.distance(cell.when, cell.now)
+    if isinstance(cell, Named):
+        return text.clean(cell.told)
     return text.moment(cell) if isinstance(cell, datetime) else text.clean(cell)
 
 
@@ -121,6 +131,8 @@ def for_programs(cell: Cell) -> str:
         return str(cell)
     if isinstance(cell, Ago):
         return text.rfc3339(cell.when)
+    if isinstance(cell, Named):
+        return text.clean(cell.name)
     return text.rfc3339(cell) if isinstance(cell, datetime) else text.clean(cell)
 
 
