@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import CommandLine, on_terminal
+from tests.cli.running import NOWHERE, CommandLine, on_terminal
 from tokenctl import statefile
 from tokenctl.resilience.breaker import Breaker, BreakerPolicy, Breakers
 from tokenctl.resilience.events import ignore
@@ -117,7 +117,7 @@ def test_a_command_that_fails_opens_it_and_a_reset_lets_the_next_one_try(offline
     assert "does not answer" in offline("balance", "u1").err
     (one,) = offline("breaker", "list", "--json").json["data"]
     assert (one["name"][:3], one["state"], one["failures"]) == ("db:", "open", 3)
-    assert f"{one['name']} is the database of env" in offline("breaker", "list").err
+    assert offline("breaker", "list").err == f"▸ {one['name']} is the database that TOKENCTL_DATABASE_URL names\n"
     refused = offline("balance", "u1", "--json").problem
     down = "the database at x@127.0.0.1:1 is marked as down by earlier failures; next try in "
     assert refused["detail"].startswith(down)
@@ -125,6 +125,19 @@ def test_a_command_that_fails_opens_it_and_a_reset_lets_the_next_one_try(offline
     assert "--ignore-breaker" in refused["hint"]
     assert offline("breaker", "reset", one["name"]).code == 0
     assert "does not answer" in offline("balance", "u1").err
+
+
+def test_the_database_is_told_as_it_was_named(offline: CommandLine, home: Path) -> None:
+    offline.patch.delenv("TOKENCTL_DATABASE_URL")
+    offline.patch.setenv("PGHOST", "127.0.0.1")
+    offline.patch.setenv("PGPORT", "1")
+    assert offline("balance", "u1").code == 69
+    assert offline("breaker", "list").err.endswith(" is the database that PGHOST names\n")
+    config = home / "own.toml"
+    config.write_text(f'[profiles.prod]\ndatabase = "{NOWHERE}"\n')
+    chosen = ("--config", str(config), "--profile", "prod")
+    assert offline("balance", "u1", *chosen).code == 69
+    assert offline("breaker", "list", *chosen).err.endswith(" is the database of profile prod\n")
 
 
 @pytest.mark.usefixtures("two")

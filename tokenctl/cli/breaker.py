@@ -39,7 +39,10 @@ def _list(run: Run) -> None:
     if not states:
         run.output.say("no breaker has failures", mark="✓")
     elif ours in {state.name for state in states}:
-        run.output.say(f"{ours} is the database of {run.settings.profile}")
+        database = run.settings.database
+        variable = database.origin.removeprefix("env:")
+        of = f"of profile {run.settings.profile}" if database.kind == "profile" else f"that {variable} names"
+        run.output.say(f"{ours} is the database {of}")
 
 
 def _reset(run: Run, name: Name = None, all_: All = False) -> None:
