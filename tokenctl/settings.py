@@ -17,7 +17,7 @@ from typing import Literal
 
 from tokenctl import address, configfile
 from tokenctl.errors import ConfigError, UsageError
-from tokenctl.sources import LIBPQ_VARIABLES, Settled, Sources, chosen_config, config_paths, gather, home
+from tokenctl.sources import LIBPQ_VARIABLES, Settled, Sources, chosen_config, config_paths, gather, home, named
 
 DatabaseKind = Literal["url", "profile", "libpq", "embedded"]
 
@@ -174,7 +174,7 @@ def load(environ: Mapping[str, str], flags: Flags) -> Settings:
     sources = gather(environ, flags.config)
     first = sources.first
     profile = first("profile", flag=flags.profile, variables=("TOKENCTL_PROFILE",), default="default")
-    configfile.demand_name(profile, _named(sources.settled["profile"].origin, "--profile"))
+    configfile.demand_name(profile, named(sources.settled["profile"].origin, "--profile"))
     data_dir = sources.directory("data_dir", (), "XDG_DATA_HOME", ".local/share")
     database, profile = _database(sources, profile)
     database = replace(database, identity=_identity(sources.env, database, data_dir))
@@ -239,16 +239,9 @@ def _database(sources: Sources, profile: str) -> tuple[Database, str]:
     if chosen != "default" and profile != "default":
         known = sorted({name.split(".")[1] for name in sources.values if name.startswith("profiles.")})
         hint = f"known profiles: {', '.join(known)}" if known else "no profile is configured"
-        raise ConfigError(f"profile '{profile}' ({_named(chosen, '--profile')}) names no database", hint=hint)
-    named = [variable for variable in LIBPQ_VARIABLES if variable in sources.env]
-    return _settled(
-        sources, Database("libpq", f"env:{named[0]}") if named else Database("embedded", "default")
-    ), profile
-
-
-def _named(origin: str, option: str) -> str:
-    """An origin as an error names it: of a flag, which one."""
-    return option if origin == "flag" else origin
+        raise ConfigError(f"profile '{profile}' ({named(chosen, '--profile')}) names no database", hint=hint)
+    libpq = [f"env:{variable}" for variable in LIBPQ_VARIABLES if variable in sources.env]
+    return _settled(sources, Database("libpq", libpq[0]) if libpq else Database("embedded", "default")), profile
 
 
 def _settled(sources: Sources, database: Database) -> Database:
@@ -294,7 +287,7 @@ def _format(sources: Sources, flags: Flags) -> str | None:
         if origin == "flag" or form not in KNOWN_FORMATS:
             wrong = UsageError if origin == "flag" else ConfigError
             raise wrong(
-                f"{address.told(form)} ({_named(origin, '--format')}) is not a format of this command",
+                f"{address.told(form)} ({named(origin, '--format')}) is not a format of this command",
                 hint=f"one of {', '.join(flags.formats)}",
             )
         form, origin = None, "default"  # a wish for every command; one that lacks it prints as it would without

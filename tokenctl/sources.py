@@ -170,6 +170,11 @@ def home(env: Mapping[str, str]) -> Path:
     return found if found.is_absolute() else Path("/nonexistent")
 
 
+def named(origin: str, option: str) -> str:
+    """An origin as an error names it: of a flag, which one."""
+    return option if origin == "flag" else origin
+
+
 def _demand_sense(name: str, value: str) -> None:
     """Raise ConfigError for an address that stands in the wrong variable, and for a name that is nearly one of ours.
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tests.mutations.database import DATABASE
 from tests.mutations.program import PROGRAM
+from tests.mutations.resilience import RESILIENCE
 from tests.mutations.reversals import REVERSALS
 
 ROOT = Path(__file__).parents[2]
-MUTATIONS = DATABASE + PROGRAM + REVERSALS
+MUTATIONS = DATABASE + PROGRAM + RESILIENCE + REVERSALS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tokenctl.storage.imports import LeftOut
+from tokenctl.storage.staged import LeftOut
 from tokenctl.wording import counted
 
 #: Users that a message names; JSON names up to NAMED.
