@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 
 @dataclass(frozen=True)
@@ -364,3 +364,12 @@ class Hold:
     released_why: str | None
     released_by: str | None
     released_claimed_by: str | None
+
+
+class Shortage(TypedDict):
+    """A user who lacks tokens for what was asked, as programs read it."""
+
+    user_id: str
+    wanted: int
+    available: int
+    missing: int

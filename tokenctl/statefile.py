@@ -155,7 +155,7 @@ class StateFile:
         except sqlite3.Error as error:
             raise StateUnusable(f"{self.path}: {error}") from error
         finally:
-            _remove(new)
+            discard(new)
 
     def _connect(self, path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(path, timeout=self._busy_s, isolation_level=None)
@@ -196,14 +196,15 @@ class StateFile:
             if not os.path.samestat(self.path.lstat(), file):
                 return
         for suffix in _SIDE_FILES:  # first, because they would be taken for those of the next file
-            _remove(self.path.with_name(self.path.name + suffix))
+            discard(self.path.with_name(self.path.name + suffix))
         for name in (f"{self.path.name}.bad", f"{self.path.name}.bad-{os.urandom(4).hex()}"):
             with contextlib.suppress(OSError):  # a directory takes no file's name
                 self.path.rename(self.path.with_name(name))
                 return
 
 
-def _remove(path: Path) -> None:
+def discard(path: Path) -> None:
+    """Remove a file that is there, or not."""
     with contextlib.suppress(OSError):
         path.unlink()
 

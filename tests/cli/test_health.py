@@ -285,8 +285,9 @@ def test_keys_and_jobs_warn_only_when_configured(cli: Cli, home: Path) -> None:
 def breakers() -> tuple[Breakers, str]:
     """The breakers of this test's home, and the name of its database's."""
     settings = load(dict(os.environ), Flags())
-    kept = Runtime(settings, begin("test", settings)).breakers
-    return kept, f"db:{settings.database.identity[:8]}"
+    runtime = Runtime(settings, begin("test", settings))
+    assert runtime.database_breaker is not None
+    return runtime.breakers, runtime.database_breaker
 
 
 def test_it_asks_a_database_that_is_marked_down_and_closes_its_breaker(cli: Cli) -> None:

@@ -128,6 +128,7 @@ def _sources(run: Run) -> Sources:
     runtime = run.runtime
     return Sources(
         settings=run.settings,
+        breaker=runtime.database_breaker,
         database=lambda: runtime.database,
         embedded=lambda: runtime.embedded,
         breakers=lambda: runtime.breakers,

@@ -8,7 +8,7 @@ from typing import Any
 from tokenctl import errors
 from tokenctl.output import Cell, Column, Schema, Table, TypedDict, View
 from tokenctl.output.text import clean
-from tokenctl.services.health_report import Check, Gauge, HealthReport, Range
+from tokenctl.services.health_report import Check, Gauge, HealthReport, Range, digits
 from tokenctl.services.health_rules import size
 from tokenctl.wording import counted, fitting
 
@@ -151,19 +151,14 @@ def _abnormal(normal: Range, unit: str) -> str:
 def _quantity(value: float, unit: str) -> str:
     if unit == "s" and 0 < value < 1:
         return f"{value * 1000:.3g} ms"
-    return size(value) if unit == "B" else f"{_number(value)} {unit}".rstrip()
+    return size(value) if unit == "B" else f"{digits(value)} {unit}".rstrip()
 
 
 def _perfdata(gauge: Gauge) -> str:
     """label=value[unit];warn;crit;min;max, with the limits as ranges."""
     limits = ["" if limit is None else str(limit) for limit in (gauge.warn, gauge.crit)]
-    most = "" if gauge.most is None else _number(gauge.most)
-    return f"{gauge.name}={_number(gauge.value)}{gauge.unit};{';'.join(limits)};0;{most}".rstrip(";")
-
-
-def _number(value: float) -> str:
-    """Digits and at most one point: no exponent, no separators."""
-    return f"{value:.6f}".rstrip("0").rstrip(".")
+    most = "" if gauge.most is None else digits(gauge.most)
+    return f"{gauge.name}={digits(gauge.value)}{gauge.unit};{';'.join(limits)};0;{most}".rstrip(";")
 
 
 def _one_line(text: str) -> str:

@@ -129,10 +129,7 @@ def _data(work: Undoing, done: Batch | None, *, entries: int, taken: int, given:
         "by_kind": {k.kind: {"entries": k.entries, "taken": k.taken, "given": k.given} for k in work.kinds},
         "refused": work.left_out if done is None else done.refused,
         "too_large": _sums(work.overflows)[0] if done is None else work.too_large,
-        "shortages": [
-            {"user_id": s.user_id, "wanted": s.wanted, "available": s.available, "missing": s.missing}
-            for s in work.shortages[: unreversed.NAMED]
-        ],
+        "shortages": unreversed.as_data(work.shortages),
         "overflows": [
             {"user_id": o.user_id, "balance": o.balance, "given": o.given, "entries": o.entries}
             for o in work.overflows[: unreversed.NAMED]

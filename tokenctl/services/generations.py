@@ -40,8 +40,9 @@ from tokenctl.errors import (
 from tokenctl.models import Generation, Paid
 from tokenctl.resilience.deadline import Deadline
 from tokenctl.services.heldtokens import moved
-from tokenctl.services.pictures import Place, discard
+from tokenctl.services.pictures import Place
 from tokenctl.settings import Prices
+from tokenctl.statefile import discard
 from tokenctl.storage.generations import GenerationStore
 from tokenctl.telemetry import catalog
 from tokenctl.telemetry.metrics import Metrics

@@ -35,9 +35,13 @@ Work = Callable[[], Check]
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the checks look. What may fail to be built is built by the check that needs it."""
+    """Where the checks look. What may fail to be built is built by the check that needs it.
+
+    `breaker` is the name of the database's own; None where it has none.
+    """
 
     settings: Settings
+    breaker: str | None
     database: Callable[[], Database]
     embedded: Callable[[], EmbeddedServer]
     breakers: Callable[[], Breakers]
@@ -181,11 +185,11 @@ def _local(settings: Settings) -> dict[str, Work]:
 
 def _breakers(sources: Sources, *, answered: bool) -> Check:
     """The breakers of this database and of Gemini; the database's is closed when it has `answered`."""
-    own = f"db:{sources.settings.database.identity[:8]}"
+    own = sources.breaker
     try:
         kept = sources.breakers()
         listed = [one for one in kept.states() if one.name == own or one.name.startswith("gemini")]
-        forgotten = kept.reset([own]) if answered and any(one.name == own for one in listed) else []
+        forgotten = kept.reset([own]) if own is not None and answered and any(one.name == own for one in listed) else []
     except ConfigError as error:  # commands go on without the file, and so does this
         return Check("breakers", "warning", error.detail, error.hint)
     was_open = any(one.name in forgotten and one.state != "closed" for one in listed)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
     """Digits and at most one point: no exponent, no separators."""
     return f"{value:.6f}".rstrip("0").rstrip(".")
 
@@ -27,10 +27,10 @@ class Range:
 
     def __str__(self) -> str:
         """As Monitoring Plugins write it: 10, 10:, 5:10, ~:10, @5:10."""
-        start = "" if self.start == 0 else "~:" if self.start == -math.inf else f"{_digits(self.start)}:"
+        start = "" if self.start == 0 else "~:" if self.start == -math.inf else f"{digits(self.start)}:"
         if self.end == math.inf:
             start = start or "0:"
-        end = "" if self.end == math.inf else _digits(self.end)
+        end = "" if self.end == math.inf else digits(self.end)
         return f"{'@' if self.inside else ''}{start}{end}"
 
 
@@ -73,7 +73,7 @@ class Limits:
             gauge,
             warn=self.warn.get(gauge.name, gauge.warn),
             crit=self.crit.get(gauge.name, gauge.crit),
-            alarm=gauge.alarm or f"{gauge.name} is {_digits(gauge.value)} {gauge.unit}".rstrip(),
+            alarm=gauge.alarm or f"{gauge.name} is {digits(gauge.value)} {gauge.unit}".rstrip(),
         )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenctl.errors import CannotCreate
+from tokenctl.statefile import discard
 
 EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
@@ -131,12 +132,6 @@ class Place:
             for extension in EXTENSIONS.values()
             for path in self.folder.glob(f".{self.generation_id}.{run_id}.{extension}.part")
         ]
-
-
-def discard(path: Path) -> None:
-    """Remove a file that is there, or not."""
-    with contextlib.suppress(OSError):
-        path.unlink()
 
 
 def _holds(path: Path, digest: str) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from tokenctl.models import Shortage
 from tokenctl.storage.staged import LeftOut
 from tokenctl.wording import counted
 
@@ -34,7 +34,7 @@ def named_overflows(overflows: Sequence[LeftOut]) -> list[str]:
     )
 
 
-def as_data(shortages: Sequence[LeftOut]) -> list[dict[str, Any]]:
+def as_data(shortages: Sequence[LeftOut]) -> list[Shortage]:
     """Who lacks how much, for programs; at most NAMED users."""
     return [
         {"user_id": s.user_id, "wanted": s.wanted, "available": s.available, "missing": s.missing}

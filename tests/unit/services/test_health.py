@@ -43,6 +43,10 @@ def refuse(error: TokenctlError) -> Callable[[], Any]:
     return connect
 
 
+#: The name of the database's own breaker.
+OWN = "db:0123abcd"
+
+
 def hang(let_go: threading.Event) -> Callable[[], Any]:
     def connect() -> Any:
         let_go.wait(ENOUGH_S)
@@ -69,6 +73,7 @@ def sources(
         kept.breaker(name, name, BreakerPolicy(consecutive=1)).failed("unavailable")
     return health.Sources(
         settings=given,
+        breaker=OWN,
         database=lambda: SimpleNamespace(bare=connect),  # type: ignore[arg-type,return-value]  # all that is used
         embedded=lambda: SimpleNamespace(is_initialised=lambda: made),  # type: ignore[arg-type,return-value]  # as above
         breakers=lambda: kept,
@@ -193,20 +198,18 @@ def test_an_embedded_server_that_is_stopped_is_critical(tmp_path: Path) -> None:
 
 def test_breakers_of_other_databases_are_not_its_business(tmp_path: Path) -> None:
     given = settings(tmp_path)
-    own = f"db:{given.database.identity[:8]}"
-    opened = ("db:ffffffff", own, "gemini", "gemini-key:a1", "pushgateway")
+    opened = ("db:ffffffff", OWN, "gemini", "gemini-key:a1", "pushgateway")
     [check] = health.look({"breakers"}, sources(given, refuse(Unavailable()), opened=opened)).checks
     assert check.state == "warning"
-    assert [one["name"] for one in check.values["breakers"]] == [own, "gemini", "gemini-key:a1"]
+    assert [one["name"] for one in check.values["breakers"]] == [OWN, "gemini", "gemini-key:a1"]
 
 
 def test_the_databases_breaker_stays_open_while_it_does_not_answer(tmp_path: Path) -> None:
     given = settings(tmp_path)
-    own = f"db:{given.database.identity[:8]}"
-    there = sources(given, refuse(Unavailable("no")), opened=[own])
+    there = sources(given, refuse(Unavailable("no")), opened=[OWN])
     report = health.look({"database", "breakers"}, there)
     assert states(report) == {"database": "critical", "breakers": "warning"}
-    assert [one.name for one in there.breakers().states()] == [own]
+    assert [one.name for one in there.breakers().states()] == [OWN]
 
 
 def test_a_state_file_that_cannot_be_used_is_a_warning(tmp_path: Path) -> None:
