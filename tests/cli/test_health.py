@@ -108,9 +108,10 @@ def test_on_a_terminal() -> None:
 
 def test_what_was_measured(cli: Cli) -> None:
     rows = {line[0]: line[1:] for line in cli("health", "--metrics").lines}
-    assert list(rows)[:2] == ["database", "  db_connect"]
-    assert rows["  db_connections"][1].endswith(" (warning above 40, critical above 47.5)")
-    assert "  db_connect" not in {line[0] for line in cli("health").lines}
+    assert list(rows)[:2] == ["database", "db_connect"]
+    assert rows["db_connections"][1].endswith(" (warning above 40, critical above 47.5)")
+    assert "db_connect" not in {line[0] for line in cli("health").lines}
+    assert "\n   db_connect " in cli("health", "--metrics", "--format", "table").text
 
 
 def test_only_some_checks(cli: Cli) -> None:

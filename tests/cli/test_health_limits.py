@@ -27,7 +27,7 @@ def test_limits_that_somebody_chose(cli: Cli) -> None:
     assert plugin.text.startswith("TOKENCTL CRITICAL - state: ")
     assert ";1000:;999999999999999:;0" in plugin.text
     rows = {line[0]: line[1:] for line in cli("health", "--metrics", "--crit", "db_latency=0.001:20").lines}
-    assert rows["  db_latency"][1].endswith("(warning above 100 ms, critical outside 1 ms to 20 s)")
+    assert rows["db_latency"][1].endswith("(warning above 100 ms, critical outside 1 ms to 20 s)")
 
 
 def test_a_chosen_limit_takes_the_place_of_the_number_s_own(cli: Cli) -> None:

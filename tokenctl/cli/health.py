@@ -98,7 +98,7 @@ def _health(
     if run.output.form == "nagios":
         run.output.text(views.nagios(found))
     elif failure or run.settings.format or not run.settings.quiet:
-        run.show(views.report(found, metrics=metrics))
+        run.show(views.report(found, metrics=metrics, indent="" if run.output.form == "tsv" else "  "))
     if failure:
         raise failure
     if run.output.form in _PRINTED:

@@ -9,9 +9,11 @@ from tokenctl import errors
 from tokenctl.output import Cell, Column, Schema, Table, TypedDict, View
 from tokenctl.output.text import clean
 from tokenctl.services.health_report import Check, Gauge, HealthReport, Range, digits
-from tokenctl.services.health_rules import size
+from tokenctl.services.health_rules import size, span
 from tokenctl.wording import counted, fitting
 
+# From here on a length of time is told in minutes and more.
+_SPAN_S = 120
 _FAILURES = {
     "warning": errors.NeedsAttention,
     "critical": errors.Unhealthy,
@@ -54,12 +56,12 @@ class HealthData(TypedDict):
 HEALTH = Schema("tokenctl.health.v1", HealthData)
 
 
-def report(found: HealthReport, *, metrics: bool) -> View[HealthData]:
-    """One row a check; with `metrics` what each has measured follows it, with the limits."""
+def report(found: HealthReport, *, metrics: bool, indent: str = "") -> View[HealthData]:
+    """One row a check; with `metrics` what each has measured follows it, with the limits, `indent` before its name."""
     rows: list[tuple[Cell, ...]] = []
     for check in found.checks:
         rows.append((check.name, check.state, check.detail))
-        rows += [(f"  {gauge.name}", gauge.state, _measured(gauge)) for gauge in check.gauges if metrics]
+        rows += [(f"{indent}{gauge.name}", gauge.state, _measured(gauge)) for gauge in check.gauges if metrics]
     data: HealthData = {"state": found.state, "checks": [_check(check) for check in found.checks]}
     table = Table((Column("CHECK"), Column("STATE"), Column("DETAIL")), rows)
     return View(HEALTH, data, table, value=found.state)
@@ -151,6 +153,8 @@ def _abnormal(normal: Range, unit: str) -> str:
 def _quantity(value: float, unit: str) -> str:
     if unit == "s" and 0 < value < 1:
         return f"{value * 1000:.3g} ms"
+    if unit == "s":
+        return span(value) if value >= _SPAN_S else f"{value:.3g} s"
     return size(value) if unit == "B" else f"{digits(value)} {unit}".rstrip()
 
 

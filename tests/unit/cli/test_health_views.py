@@ -106,7 +106,18 @@ def test_metrics_follow_their_check() -> None:
     assert views.report(found, metrics=False).table.rows == [("database", "ok", "fine")]
     assert views.report(found, metrics=True).table.rows == [
         ("database", "ok", "fine"),
-        ("  db_latency", "ok", "3.1 ms (warning above 100 ms, critical above 500 ms)"),
-        ("  db_connections", "ok", "4 (warning above 80, critical above 95)"),
-        ("  state_free", "ok", "85 GB (warning below 100 MB, critical below 10 MB)"),
+        ("db_latency", "ok", "3.1 ms (warning above 100 ms, critical above 500 ms)"),
+        ("db_connections", "ok", "4 (warning above 80, critical above 95)"),
+        ("state_free", "ok", "85 GB (warning below 100 MB, critical below 10 MB)"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("age_s", "shown"),
+    [(1583.718665, "26 min"), (12.3456, "12.3 s"), (0, "0 s"), (0.012345, "12.3 ms"), (93600.4, "26 h")],
+)
+def test_people_see_a_length_of_time_rounded_and_programs_all_of_it(age_s: float, shown: str) -> None:
+    age = Gauge("import_age", age_s, "s", warn=Range(end=93600))
+    view = views.report(report(Check("jobs", "ok", "fine", gauges=(age,))), metrics=True, indent="  ")
+    assert view.table.rows[1] == ("  import_age", age.state, f"{shown} (warning above 26 h)")
+    assert view.data["checks"][0]["metrics"][0]["value"] == age_s
