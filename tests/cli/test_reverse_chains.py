@@ -151,3 +151,16 @@ def test_an_entry_that_counts_again_by_the_finishing_run_is_reversed_by_it(cli: 
     assert cli("reverse", "--batch", batch, *DONE).code == 0
     assert (cli.balance("u1"), cli.balance("u2")) == (0, 0)
     cli.db.check()
+
+
+def test_a_key_whose_reversal_was_reversed_leads_to_the_newest_link(cli: Cli) -> None:
+    """Another key would not do: the entry is reversed, and that reversal too."""
+    assert cli.grant("u1", 10).code == 0
+    first = ("reverse", "u1:1", *DONE, "--idempotency-key", "K9")
+    assert [cli(*words).code for words in (first, ("reverse", "u1:2", *DONE))] == [0, 0]
+    got = cli(*first, "--json")
+    assert (got.code, got.problem["type"]) == (1, "urn:tokenctl:problem:replay-of-reversed")
+    hint, command = got.problem["hint"].splitlines()
+    assert (hint, "--idempotency-key" in command) == ("nothing was changed; this undoes it again:", False)
+    assert cli(*shlex.split(command)[1:], "--yes").code == 0
+    assert cli.balance("u1") == 0

@@ -18,6 +18,7 @@ def refusal(
 
     `asked` says in words what was asked for, `seq` names the transaction that was to be reversed.
     """
+    reversed_by = f"{receipt.user_id}:{receipt.reversed_by}"
     match receipt.outcome:
         case "unknown_user":
             return balances.not_found(ledger, [receipt.user_id], ledger_name=ledger_name, granting=seq is None)
@@ -36,10 +37,12 @@ def refusal(
             )
         case "replay_reversed":
             return errors.ReplayOfReversed(
-                f"this was done before as {_was(receipt)} and reversed by {receipt.user_id}:{receipt.reversed_by}",
-                hint="to do it once more give it a new --idempotency-key, or another --ticket",
+                f"this was done before as {_was(receipt)} and reversed by {reversed_by}",
+                hint="to do it once more give it a new --idempotency-key, or another --ticket"
+                if seq is None
+                else f"nothing was changed; this undoes it again:\n{commandline.undo(reversed_by)}",
                 transaction=receipt.name,
-                reversed_by=f"{receipt.user_id}:{receipt.reversed_by}",
+                reversed_by=reversed_by,
             )
         case "already_reversed":
             return errors.AlreadyReversed(
