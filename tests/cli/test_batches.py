@@ -269,6 +269,14 @@ def test_state_and_file_have_room_before_all_else(imported: Cli) -> None:
     got = on_terminal("batches", columns=80, env=environment(TERM="xterm", NO_COLOR="1", TOKENCTL_PAGER="cat"))
     assert got.text.splitlines()[0].split() == ["BATCH", "STARTED", "STATE", "FILE", "ROWS", "TOKENS", "REJECTED"]
     assert "no room here for KIND, REVERSED BY, REVERSES, OPERATOR, SHA256; a wider" in got.text
+    file = Path("a/folder/whose/name/is/grants.csv")
+    file.parent.mkdir(parents=True)
+    file.write_text("user_id,amount,reason,idempotency_key\nu9,5,x,k9\n")
+    assert imported("batch-import", str(file), "--yes").code == 0
+    got = on_terminal("batches", columns=80, env=environment(TERM="xterm", NO_COLOR="1", TOKENCTL_PAGER="cat"))
+    heading, _, first, second, *_ = got.text.splitlines()
+    at = heading.index("FILE")
+    assert first[at:].split()[0] + second.strip() == str(file)  # over two lines, and whole
 
 
 @pytest.mark.usefixtures("imported")

@@ -19,7 +19,7 @@ _LIST = (
     Column("BATCH"),
     Column("STARTED"),
     Column("STATE"),
-    Column("FILE", optional=True),
+    Column("FILE", optional=True, wraps=True),
     Column("ROWS", number=True, optional=True),
     Column("TOKENS", number=True, signed=True),
     Column("REJECTED", number=True, optional=True),

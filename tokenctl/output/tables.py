@@ -69,6 +69,7 @@ def _with_room(
     columns: Sequence[Column], widths: Sequence[int], empty: Sequence[bool], gap: int, width: int
 ) -> list[int]:
     """The columns that stay: the rightmost goes first, after those with nothing in them; what fits again comes back."""
+    widths = [min(w, _LEAST) if column.wraps else w for w, column in zip(widths, columns, strict=True)]
     kept = list(range(len(columns)))
     missed = [n for n in kept if columns[n].optional and (empty[n] or not columns[n].telling)]
     gone = []

@@ -38,7 +38,8 @@ class Column:
 
     People see `signed` numbers with their sign. Where a table is too wide for the terminal
     the `optional` columns go first, from the right, and what they held is named; one that is
-    `telling` goes only while nothing is in it. Then cells that may `wrap` go over several lines.
+    `telling` goes only while nothing is in it. A cell that `wraps` goes over several lines before
+    its column goes.
     """
 
     heading: str
