@@ -202,6 +202,7 @@ def test_every_call_to_the_database_is_counted(cli: Cli, home: Path) -> None:
     assert {name: counted.get(name) for name in once} == dict.fromkeys(once, 1)
     assert (counted["import_copy"], counted["import_lock"]) == (2, 2)
     assert counted["export_entries"] == 2  # the second block is empty
+    assert counted["snapshot"] >= 3  # of verify, of one of its workers at least, and of export
 
 
 def test_a_rate_limit_says_when_to_come_back(cli: Cli, home: Path) -> None:

@@ -55,7 +55,7 @@ class Export:
     def open(self) -> datetime:
         """Take the snapshot; its moment, by the database's clock."""
         self._connection = self._database.run("connect", lambda c: c, ONCE, connection=self._database.connect)
-        with self._database.watched(self._connection) as connection:
+        with self._database.timed("snapshot"), self._database.watched(self._connection) as connection:
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             connection.execute(_SETTINGS)
             [(at,)] = connection.execute("SELECT clock_timestamp()").fetchall()

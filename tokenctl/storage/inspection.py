@@ -119,7 +119,7 @@ class Inspection:
     def open(self, *, sealing: bool) -> None:
         """Take the snapshot; with `sealing` also the sealers' lock. Raises LockHeld when somebody else has it."""
         self._control = self._database.run("connect", lambda c: c, ONCE, connection=self._database.connect)
-        with self._database.watched(self._control) as control:
+        with self._database.timed("snapshot"), self._database.watched(self._control) as control:
             control.execute("BEGIN ISOLATION LEVEL REPEATABLE READ" + ("" if sealing else " READ ONLY"))
             control.execute(_SETTINGS)
             [(self._snapshot,)] = control.execute("SELECT pg_export_snapshot()").fetchall()
@@ -226,7 +226,7 @@ class Inspection:
         self._on_control("alive", lambda control: control.execute("SELECT 1"))
         connection = self._database.connect()
         try:
-            with self._database.watched(connection):
+            with self._database.timed("snapshot"), self._database.watched(connection):
                 connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 try:
                     connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(self._snapshot))
