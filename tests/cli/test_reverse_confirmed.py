@@ -182,3 +182,41 @@ def test_one_that_others_always_do_first_is_tried_no_more(cli: Cli) -> None:
     got = cli("reverse", "--batch", batch, *DONE, "--json")
     assert (got.code, got.problem["type"], len(asked)) == (75, "urn:tokenctl:problem:try-later", 5)
     assert f"batch {batch} is being reversed by others at this moment" in got.problem["detail"]
+
+
+def test_a_reversal_that_was_cut_off_is_not_reversed_and_told_with_what_finishes_it(cli: Cli) -> None:
+    batch = batch_of(cli, "u1,10,x,a", "u2,20,x,b")
+    cut_off(cli, "reverse", "--batch", batch, *DONE)
+    [(undoing,)] = cli.db.rows("SELECT batch_id FROM tokenctl.import_batches WHERE kind = 'reversal'")
+    got = cli("reverse", "--batch", undoing, *DONE, "--json")
+    assert (got.code, got.problem["type"]) == (1, "urn:tokenctl:problem:refused")
+    assert got.problem["detail"] == f"batch {undoing} is a reversal that was cut off: it is not finished"
+    hint, command = got.problem["hint"].splitlines()
+    assert (hint, command) == ("this finishes it:", f"tokenctl reverse --batch {batch} --reason mistake")
+    assert cli(*command.split()[1:], "--yes").code == 0
+    assert cli("reverse", "--batch", undoing, *DONE).code == 0
+    assert (cli.balance("u1"), cli.balance("u2")) == (10, 20)
+    cli.db.check()
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--reason", "other", "--note", "hey"), "reason mistake, ticket 7, and not with --reason other, --note hey"),
+        (("--reason", "mistake", "--ticket", "8"), "reason mistake, ticket 7, and not with --ticket 8"),
+        (("--reason", "mistake"), None),
+        (("--reason", "mistake", "--ticket", "7"), None),
+    ],
+)
+def test_who_finishes_one_is_told_with_what_reason_it_was_begun(
+    cli: Cli, more: tuple[str, ...], told: str | None
+) -> None:
+    batch = batch_of(cli, "u1,10,x,a", "u2,20,x,b")
+    cut_off(cli, "reverse", "--batch", batch, *DONE, "--ticket", "7")
+    for flags in ("--dry-run", "--yes"):
+        got = cli("reverse", "--batch", batch, *more, flags, "--json", "-q")
+        assert (got.code, "it is finished with" in got.err) == (0, told is not None)
+        assert told is None or f"tokenctl: begun before: it is finished with {told}\n" in got.err
+        assert len(got.json["meta"]["warnings"]) == (told is not None)
+    kept = "SELECT DISTINCT reason, note, ticket FROM tokenctl.token_transactions WHERE reverses_seq IS NOT NULL"
+    assert cli.db.rows(kept) == [("mistake", None, "7")]

@@ -12,7 +12,7 @@ import pytest
 from tokenctl import commandline
 from tokenctl.cli.app import SECTIONS
 from tokenctl.models import Grant, Reversal, Selection
-from tokenctl.services import grants, reversal_sets, reversals
+from tokenctl.services import batch_commands, grants, reversals
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = {name for names in SECTIONS.values() for name in names}
@@ -44,7 +44,7 @@ def test_what_ends_an_unknown_outcome_stays_in_its_ledger() -> None:
             grants.command(Grant("u_1", 5001, "goodwill", key="k1"), limit=5000),
             reversals.command(Reversal("u_1", 2, "mistake", key="k2")),
             reversals.command(Reversal("u_1", 2, "mistake", key="k2"), 9000),
-            reversal_sets.command(Selection("5f0c22ab9d10"), reason="mistake"),
+            batch_commands.reversing(Selection("5f0c22ab9d10"), reason="mistake"),
         ]
     assert [command.endswith(" --profile prod") for command in commands] == [True] * 5
 

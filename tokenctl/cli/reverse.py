@@ -205,6 +205,10 @@ def _many(
 
     with Undoing(store, asked, run.settings.limits) as work:
         work.prepare()
+        if kept := work.kept_words():
+            line = f"begun before: it is finished with {kept}"
+            run.warnings.append(line)
+            run.output.warn(f"tokenctl: {line}")
         if dry_run:
             _planned(run, work)
             return

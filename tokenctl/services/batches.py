@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from tokenctl import commandline
 from tokenctl.errors import NotFound, TokenctlError
 from tokenctl.grantfile.rejects import beside
-from tokenctl.models import Batch, BatchStanding, Finding, ImportReport, Selection
-from tokenctl.services import reversal_sets
+from tokenctl.models import Batch, BatchStanding, Finding, ImportReport
+from tokenctl.services.batch_commands import again, asked, importing
 from tokenctl.storage.batches import Batches
 from tokenctl.wording import counted, fitting
-
-#: The options of an import beside those that change rows, and what each takes.
-_ASKED: dict[str, type] = {
-    "format-in": str, "partial": bool, "known-users-only": bool, "atomic": bool, "expect-rows": int,
-    "expect-total": int, "reject-file": str,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,41 +67,6 @@ def undo(batches: Batches, report: ImportReport) -> str | None:
     return commandline.undo_batch(*found.ends) if found is not None and found.standing == "done" else None
 
 
-def again(batch: BatchStanding) -> str | None:
-    """The command that does this very batch, or None when its rows came from standard input."""
-    if batch.kind == "reversal":
-        until = batch.options.get("until")  # as it was given; else the reversal's own time is its end
-        chosen = Selection(
-            batch.reverses_batch,
-            batch.reverses_operator,
-            batch.reverses_since,
-            None if until is None else datetime.fromisoformat(str(until)),
-        )
-        note, ticket = batch.options.get("note"), batch.options.get("ticket")
-        return reversal_sets.command(chosen, reason=batch.reason or "mistake", note=note, ticket=ticket)
-    return None if batch.file_name in (None, "-") else _import(str(batch.file_name), batch, **_asked(batch))
-
-
-def _asked(batch: Batch) -> dict[str, object]:
-    """The further options of an import, as far as they are such: its login could have written anything there."""
-    asked = batch.options.get("asked")
-    given = asked.items() if isinstance(asked, dict) else ()
-    return {flag: value for flag, value in given if type(value) is _ASKED.get(flag)}
-
-
-def _import(file: str, batch: BatchStanding, **asked: object) -> str:
-    """The import of a file with the options that change rows, and others that were asked for."""
-    changing = {name: batch.options.get(name) for name in ("reason", "campaign")}
-    return _line(["batch-import", f"./{file}" if file.startswith("-") else file], changing | asked)
-
-
-def _line(words: list[str], flags: Mapping[str, object]) -> str:
-    """A command line; a flag is left out when its value is None, and stands alone when that is True."""
-    for flag, value in flags.items():
-        words += [] if value is None else [f"--{flag}"] if value is True else [f"--{flag}", str(value)]
-    return commandline.line(*words)
-
-
 def _way_on(batch: BatchStanding, rejects: str | None) -> tuple[str, str | None]:
     """A sentence and a command for whoever looks at the batch."""
     match batch.standing:
@@ -129,7 +86,7 @@ def _way_on(batch: BatchStanding, rejects: str | None) -> tuple[str, str | None]
         case _ if batch.conflicting or batch.refused:
             return _way_on_with_met(batch, rejects)
         case _ if rejects:
-            return "mend the rejected rows and import that file", _import(rejects, batch)
+            return "mend the rejected rows and import that file", importing(rejects, batch)
         case _ if batch.rejected:
             return "mend the rejected rows and import the file that --reject-file named", None
         case _:
@@ -143,7 +100,7 @@ def _way_on_with_met(batch: BatchStanding, rejects: str | None) -> tuple[str, st
     if not batch.rejected:
         return advice, None
     file = rejects or "the file that --reject-file named"
-    command = None if rejects is None else _import(rejects, batch)
+    command = None if rejects is None else importing(rejects, batch)
     return f"{advice}; mend the rejected rows in {file} and import that, too", command
 
 
@@ -167,7 +124,7 @@ def rejects_of(batch: Batch) -> str | None:
     """Where the rejected rows of a batch are; None when it has none, or that cannot be told."""
     if not batch.rejected:
         return None
-    if (wanted := _asked(batch).get("reject-file")) is not None:
+    if (wanted := asked(batch).get("reject-file")) is not None:
         return str(wanted)
     file = Path(batch.file_name or "-")
     return str(beside(file, batch.batch_id)) if file.name not in ("", "-") else None

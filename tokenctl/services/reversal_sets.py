@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import count
 from time import monotonic
 from typing import Self
@@ -26,6 +25,7 @@ from tokenctl.errors import (
     TryLater,
 )
 from tokenctl.models import Batch, Plan, Selection
+from tokenctl.services.batch_commands import again
 from tokenctl.services.unreversed import MOST, NAMED, TOO_LARGE, as_data, named, named_overflows
 from tokenctl.settings import Limits
 from tokenctl.storage.imports import BatchStore
@@ -137,6 +137,17 @@ class Undoing:
             raise self._refusal(nothing_left=entries == self.plan.fresh)
         self._expect(self.total, "comes to")
 
+    def kept_words(self) -> str | None:
+        """What one that is finished keeps from its beginning, and what this run gives in vain; None without that."""
+        batch = self.store.batch() if self.resumes else None
+        if batch is None:
+            return None
+        begun = {"reason": batch.reason, "note": batch.options.get("note"), "ticket": batch.options.get("ticket")}
+        given = {"reason": self.asked.reason, "note": self.asked.note, "ticket": self.asked.ticket}
+        in_vain = [f"--{name} {value}" for name, value in given.items() if value not in (None, begun[name])]
+        keeps = ", ".join(f"{name} {value}" for name, value in begun.items() if value)
+        return f"{keeps}, and not with {', '.join(in_vain)}" if in_vain else None
+
     def unconfirmed_total(self) -> int | None:
         """The total that must still be confirmed, in tokens; None when it is within bounds, or was named."""
         return None if self.total <= self.bound or self.asked.expect_total is not None else self.total
@@ -236,15 +247,21 @@ class Undoing:
             case "not_allowed":
                 raise NotAllowed("the database's role may not reverse so much at once", hint="it needs tokenctl_batch")
             case "not_finished":
-                raise TryLater(
-                    f"{self.name} is not finished", hint="run its import again to finish it, then reverse it"
-                )
+                raise self._unfinished()
             case "done":
                 self.store.close()
                 return False
             case outcome:
                 self.resumes = outcome == "resume"
         return True
+
+    def _unfinished(self) -> Refused:
+        """The error for a batch that was cut off: nobody is at it, or its lock would not be ours."""
+        assert self.original is not None  # noqa: S101 — what an operator did is never unfinished
+        finishing = again(self.original)
+        hint = f"this finishes it:\n{finishing}" if finishing else "run its import again to finish it, then reverse it"
+        what = "a reversal" if self.original.kind == "reversal" else "an import"
+        return Refused(f"{self.name} is {what} that was cut off: it is not finished", hint=hint)
 
     def _free_name(self) -> str:
         """The first of the selection's names that no batch has; whoever imports may have given one to other work."""
@@ -330,21 +347,6 @@ class Undoing:
             )
 
 
-def command(chosen: Selection, *, reason: str, note: object = None, ticket: object = None) -> str:
-    """The command line that reverses a selection."""
-    flags = {
-        "batch": chosen.batch,
-        "operator": chosen.operator,
-        "since": _utc(chosen.since),
-        "until": _utc(chosen.until),
-        "reason": reason,
-        "note": note,
-        "ticket": ticket,
-    }
-    given = [word for flag, value in flags.items() if value for word in (f"--{flag}", str(value))]
-    return commandline.line("reverse", *given)
-
-
 def _by_kind(totals: Sequence[KindTotal]) -> list[KindTotal]:
     """One total for each kind."""
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
@@ -366,7 +368,3 @@ def _batch_id(chosen: Selection, number: int) -> str:
 def _span(chosen: Selection) -> str:
     until = f" until {chosen.until:%Y-%m-%d %H:%M} UTC" if chosen.until is not None else ""
     return f"since {chosen.since:%Y-%m-%d %H:%M} UTC{until}"
-
-
-def _utc(when: datetime | None) -> str | None:
-    return None if when is None else when.astimezone(UTC).isoformat().replace("+00:00", "Z")
