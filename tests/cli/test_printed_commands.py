@@ -184,11 +184,11 @@ def _paid_hold(at: Elsewhere) -> Ran:
     opened(support)
     claim(support)
     capture(support)
-    return at("holds", "release", "u1", ID, "--reason", "stuck", "--yes")
+    return at("holds", "release", "u1", ID, "--reason", "wrong", "--yes")
 
 
 def _no_hold(at: Elsewhere) -> Ran:
-    return at("holds", "release", "u1", ID, "--reason", "stuck", "--yes")
+    return at("holds", "release", "u1", ID, "--reason", "wrong", "--yes")
 
 
 def _no_generation(at: Elsewhere) -> Ran:
