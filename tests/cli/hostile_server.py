@@ -38,7 +38,8 @@ def repeating_later(peer: socket.socket) -> None:
     """Lets everybody in, and answers with a notice and errors that hold the password."""
     given = _password(peer)
     _send(peer, b"R", struct.pack("!i", 0))
-    for name, value in ((b"server_version", b"18.0"), (b"client_encoding", b"UTF8"), (b"application_name", given)):
+    reported = {b"server_version": b"18.0", b"client_encoding": b"UTF8", b"TimeZone": b"UTC", b"DateStyle": b"ISO, MDY"}
+    for name, value in {**reported, b"application_name": given}.items():
         _send(peer, b"S", name + b"\0" + value + b"\0")
     _error(peer, b"WARNING", b"01000", given, kind=b"N")
     _send(peer, b"Z", _IDLE)

@@ -76,7 +76,7 @@ def full(cli: Cli, home: Path) -> Iterator[Cli]:
     keys.write_text("".join(f'[[key]]\nid = "{n}"\nproject = "p"\nsecret = "{KEY}{n}"\n' for n in ("k1", "k2")))
     keys.chmod(0o600)
     cli.login("postgres")
-    cli.patch.setattr(local, "prepare", lambda _server: None)
+    cli.patch.setattr(local, "prepare", lambda *_: None)
     cli.patch.setattr(printer, "_silence", lambda _fd: None)  # pytest itself prints there
     with serving() as gemini:
         gemini.by_key[KEY + "k2"] = fake.rejected()

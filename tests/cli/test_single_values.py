@@ -77,7 +77,7 @@ def test_every_command_is_asked_here_and_every_format_is_known() -> None:
 def test_a_command_without_a_single_value_refuses_before_anything_is_done(offline: CommandLine, name: str) -> None:
     got = offline(*name.split(), *WITHOUT[name].split(), "--format", "value")
     assert (got.code, got.out) == (2, b"")
-    assert "'value' (flag) is not a format of this command" in got.err
+    assert "'value' (--format) is not a format of this command" in got.err
     assert "value" not in formats(commands()[name])
     assert not [line for line in offline(*name.split(), "--help").text.splitlines() if "or value." in line]
 

@@ -157,7 +157,11 @@ class Target:
             made = psycopg.connect(self.conninfo, **{**settings, **more})
             made.add_notice_handler(noticed)
             if not all((made.info.parameter_status(name) or "").startswith(value) for name, value in _SESSION.items()):
-                made.execute("SET timezone = 'UTC'; SET datestyle = 'ISO'")
+                try:
+                    made.execute("SET timezone = 'UTC'; SET datestyle = 'ISO'")
+                except BaseException:
+                    made.close()
+                    raise
             return made
 
         found = one()
