@@ -42,6 +42,12 @@ class Client:
     connection: Connection = field(init=False)
     control: Connection | None = field(init=False, default=None)
     is_reversal: bool = False
+    request: str | None = None
+
+    @property
+    def request_id(self) -> str:
+        """The name of this run."""
+        return self.request or f"r-{self.login}"
 
     def __post_init__(self) -> None:
         """Connect; nothing is locked yet."""
@@ -67,7 +73,7 @@ class Client:
         sha = hashlib.sha256(self.batch.encode()).hexdigest()
         options = f'{{"campaign": "{self.campaign}"}}' if self.campaign else "{}"
         return str(
-            self.value("import_open_v1", self.batch, "f.csv", sha, 100, options, self.slices, f"r-{self.login}", "me")
+            self.value("import_open_v1", self.batch, "f.csv", sha, 100, options, self.slices, self.request_id, "me")
         )
 
     def open_reversal(self, reverses: str, reason: str = "mistake") -> str:
@@ -75,7 +81,7 @@ class Client:
         self.is_reversal = True
         until(lambda: self.lock(reverses), f"the locks of {self.batch} and {reverses} are free")
         opened = self.value(
-            "reversal_open_v1", self.batch, reverses, None, None, None, reason, "a note", "T-9", f"r-{self.login}", "me"
+            "reversal_open_v1", self.batch, reverses, None, None, None, reason, "a note", "T-9", self.request_id, "me"
         )
         if opened in ("open", "resume"):
             self.stage_reversal()
@@ -158,7 +164,7 @@ class Client:
         for part, slice_ in self.lanes() if lanes is None else lanes:
             (connection or self.connection).execute(
                 "SELECT tokenctl.import_apply_v1(%s, %s, %s, %s, %s)",
-                (self.batch, part, slice_, f"r-{self.login}", "me"),
+                (self.batch, part, slice_, self.request_id, "me"),
             )
 
     def close(self, rows: int | None = None, rejected: int | None = 0, duplicate: int = 0) -> dict[str, Any]:

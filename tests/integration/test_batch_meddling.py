@@ -238,6 +238,22 @@ def test_a_client_whose_lock_and_staging_went_may_come_again(each_db: LedgerDB, 
     assert (told.exit_code, told.fault, told.hint) == (75, Fault.REFUSED, "run the same command again")
 
 
+def test_a_run_that_lost_its_batch_posts_nothing_once_another_of_its_login_has_opened_it(each_db: LedgerDB) -> None:
+    first, second = Client(each_db), Client(each_db, request="r-second")
+    first.stage(ROWS)
+    first.begin()
+    assert first.control is not None
+    first.control.close()
+    assert second.open() == "resume"
+    with pytest.raises(errors.InsufficientPrivilege, match="opened anew"):
+        first.apply()
+    second.copy(ROWS)
+    second.seal()
+    second.plan()
+    assert second.finish(len(ROWS))["applied"] == len(ROWS)
+    each_db.check()
+
+
 def test_the_reaper_forgets_nothing_that_was_finished_meanwhile(ledger_db: LedgerDB) -> None:
     """It has read its list when it waits for a dead client's tables; a batch of the list is finished then."""
     blocker, quick = Client(ledger_db, batch="000000000000"), Client(ledger_db, batch="aaaaaaaaaaaa")

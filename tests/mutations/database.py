@@ -87,7 +87,7 @@ DATABASE = (
         _STAGING,
         "  batch.request_id := coalesce(batch.opened_as ->> 'request_id', batch.request_id);\n",
         "",
-        (_RESUMED,),
+        (f"{_MEDDLING}::test_a_run_that_lost_its_batch_posts_nothing_once_another_of_its_login_has_opened_it",),
     ),
     Mutation(
         "who only looks at an unfinished batch leaves no name in it",
