@@ -220,13 +220,14 @@ def photos() -> list[str]:
 
 def all_over(storm: Storm) -> bool:
     """Whether all lists are done; who was killed is followed by another."""
+    over = True
     for number, (work, process) in storm.workers.items():
-        if process.is_alive():
-            continue
-        if len(work.finished()) < len(work.commands):
+        if process.is_alive():  # asked once: it may be killed the next moment, with its list not done
+            over = False
+        elif len(work.finished()) < len(work.commands):
             storm.workers[number] = (work, forked(work.go_on))
-            return False
-    return not any(process.is_alive() for _, process in storm.workers.values())
+            over = False
+    return over
 
 
 def settle(cli: Cli, works: list[Work]) -> None:
