@@ -151,7 +151,7 @@ def test_who_meets_it_open_is_told_who_looks_at_it(cli: Cli) -> None:
 
     def meanwhile(*args: object, **options: object) -> object:
         met.append(run(*asked, env=environment(TOKENCTL_DATABASE_URL=cli.db.conninfo("batch1"))))
-        return real(*args, **options)  # type: ignore[arg-type]
+        return real(*args, **options)  # type: ignore[arg-type]  # passed on as they come
 
     cli.login("batch2")
     cli.patch.setattr(BatchStore, "plan", meanwhile)
