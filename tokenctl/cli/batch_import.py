@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -15,6 +16,7 @@ from tokenctl.wording import counted, fitting, pace
 
 if TYPE_CHECKING:
     from tokenctl.cli.run import Run
+    from tokenctl.grantfile.source import Source
     from tokenctl.models import ImportReport
     from tokenctl.services.imports import Import, ImportOptions
 
@@ -70,10 +72,7 @@ def _batch_import(
     kind (bonus or purchase).
     Nothing is written while a row is bad. After a crash, run the same command again.
     """
-    from tokenctl.cli import views
     from tokenctl.grantfile.options import CheckOptions
-    from tokenctl.services import batches
-    from tokenctl.services.imports import ImportOptions
 
     if not dry_run:
         run.output.require_answer("--yes", given=yes)
@@ -87,24 +86,44 @@ def _batch_import(
         reasons=run.settings.reasons,
         max_rows=limit,
     )
-    wanted = ImportOptions(rows, partial, known_users_only, atomic, expect_rows, expect_total, reject_file)
-    report = _work(run, file, wanted, dry_run=dry_run, yes=yes)
+    with _opened(file) as source:
+        from tokenctl.cli import views
+        from tokenctl.services import batches
+        from tokenctl.services.imports import ImportOptions
+
+        run.banner()
+        wanted = ImportOptions(rows, partial, known_users_only, atomic, expect_rows, expect_total, reject_file)
+        report = _work(run, source, wanted, dry_run=dry_run, yes=yes)
     _talk(run, report)
     if not run.output.quiet or dry_run or run.settings.format:
         run.show(views.import_report(report, undo=batches.undo(run.runtime.batches, report)))
     _end(report)
 
 
-def _work(run: Run, file: str, wanted: ImportOptions, *, dry_run: bool, yes: bool) -> ImportReport:
-    """Open, prepare, confirm, apply; whatever happens, close."""
+def _opened(file: str) -> Source:
+    """Open the file; what works on it is loaded while it is read for the first time."""
+    from tokenctl.grantfile.source import open_file
+
+    loader = Thread(target=_load)
+    loader.start()
+    try:
+        return open_file(file)
+    finally:
+        loader.join()
+
+
+def _load() -> None:
+    with contextlib.suppress(Exception):  # whoever needs it meets that again, and tells it
+        import tokenctl.services.imports  # noqa: F401
+
+
+def _work(run: Run, source: Source, wanted: ImportOptions, *, dry_run: bool, yes: bool) -> ImportReport:
+    """Prepare, confirm, apply; whatever happens, close."""
     from tokenctl.services import imports
 
-    with contextlib.ExitStack() as stack:
-        source = stack.enter_context(imports.open_file(file))
-        run.banner()
-        store = run.runtime.batch_store(imports.batch_id(source, wanted), record=not dry_run)
-        limits, metrics = run.settings.limits, run.runtime.metrics
-        work = stack.enter_context(imports.Import(source, wanted, store, limits, metrics, dry_run=dry_run))
+    store = run.runtime.batch_store(imports.batch_id(source, wanted), record=not dry_run)
+    limits, metrics = run.settings.limits, run.runtime.metrics
+    with imports.Import(source, wanted, store, limits, metrics, dry_run=dry_run) as work:
         already = work.prepare(progress=run.output.progress)
         if already is not None:
             return already

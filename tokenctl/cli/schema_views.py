@@ -28,7 +28,7 @@ SCHEMAS = Schema("tokenctl.schemas.v1", list[SchemaData])
 
 def published() -> dict[str, dict[str, Any]]:
     """Name and JSON Schema of every output, of errors, and of a row of a grant file."""
-    from tokenctl.grantfile.rows import row_schema
+    from tokenctl.grantfile.judge import row_schema
     from tokenctl.output.problems import ProblemData
     from tokenctl.output.schemas import json_schema, named
 

@@ -6,13 +6,17 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import compress
+from typing import TYPE_CHECKING
 
 from tokenctl.grantfile.copytext import COPY_COLUMNS, NULL, Column, copy_line, copy_lines, line_numbers
 from tokenctl.grantfile.exact import ExactReader
 from tokenctl.grantfile.fields import DEFAULT_KIND, campaign_key
 from tokenctl.grantfile.grammar import Columns, Grammar
 from tokenctl.grantfile.options import CheckOptions
-from tokenctl.grantfile.rows import BadRow, GrantRow
+from tokenctl.grantfile.rows import BadRow
+
+if TYPE_CHECKING:
+    from tokenctl.grantfile.judge import GrantRow
 
 _FULL_LINES, _FULL_BAD = 2000, 500
 

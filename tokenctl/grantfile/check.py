@@ -18,13 +18,13 @@ from tokenctl.grantfile.encoding import decode
 from tokenctl.grantfile.exact import ExactReader
 from tokenctl.grantfile.grammar import grammar_of
 from tokenctl.grantfile.options import CheckOptions
-from tokenctl.grantfile.rows import BadRow, GrantRow, Problem
+from tokenctl.grantfile.rows import BadRow, Problem
 from tokenctl.grantfile.shape import Shape, describe
 from tokenctl.grantfile.source import LINE_BYTES, Lines, Source
 from tokenctl.wording import counted
 
 __all__ = [
-    "COPY_COLUMNS", "BadRow", "Block", "CheckOptions", "GrantRow", "Problem", "Shape",
+    "COPY_COLUMNS", "BadRow", "Block", "CheckOptions", "Problem", "Shape",
     "check", "describe", "rows_at",
 ]  # fmt: skip
 

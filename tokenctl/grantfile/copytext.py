@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import repeat
+from typing import TYPE_CHECKING
 
-from tokenctl.grantfile.rows import GrantRow
+if TYPE_CHECKING:
+    from tokenctl.grantfile.judge import GrantRow
 
 #: The order of the values. `line` is the number of the row's line in the file.
 COPY_COLUMNS = ("line", "user_id", "amount", "kind", "reason", "note", "ticket", "idempotency_key")

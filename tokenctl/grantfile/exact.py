@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 from tokenctl.grantfile.cells import Splitter
 from tokenctl.grantfile.fields import IGNORED, canonical
 from tokenctl.grantfile.objects import as_text, members
 from tokenctl.grantfile.options import CheckOptions
-from tokenctl.grantfile.rows import BadRow, GrantRow, Judge, Problem
+from tokenctl.grantfile.rows import BadRow, Problem
 from tokenctl.grantfile.shape import Shape
 from tokenctl.grantfile.values import Number, Value
 from tokenctl.wording import counted
+
+if TYPE_CHECKING:
+    from tokenctl.grantfile.judge import GrantRow, Judge
 
 # At most so many at a time: for each repetition of a group re keeps what it might take back.
 _CSV_BLANK = re.compile(r"(?:\r?\n){0,1000}")
@@ -32,10 +36,17 @@ class ExactReader:
     def __init__(self, shape: Shape, options: CheckOptions) -> None:
         """Prepare for a file of this shape."""
         self._shape = shape
-        self._judge = Judge(default_reason=options.default_reason, campaign=options.campaign, reasons=options.reasons)
+        self._options = options
         self._names = tuple(canonical(name) for name in shape.header)
         self._splitter = Splitter(shape.delimiter) if shape.is_csv else None
         self._blank = _CSV_BLANK if shape.is_csv else _JSON_BLANK
+
+    @cached_property
+    def _judge(self) -> Judge:
+        from tokenctl.grantfile.judge import Judge  # 60 ms, of which a file of plain good rows needs none
+
+        options = self._options
+        return Judge(default_reason=options.default_reason, campaign=options.campaign, reasons=options.reasons)
 
     def skip_blank(self, text: str, start: int) -> int:
         """Return the index after some blank lines at `start`, or `start` when there are none."""
@@ -68,16 +79,17 @@ class ExactReader:
             if name != IGNORED
         }
         judged = self._judge.judge(values)
-        return judged if isinstance(judged, GrantRow) else BadRow(line, judged, self._kept(cells))
+        return BadRow(line, judged, self._kept(cells)) if isinstance(judged, tuple) else judged
 
     def _object(self, raw: str, line: int) -> GrantRow | BadRow:
         found = members(raw)
         if found.problem:
             return self._bad(line, found.problem, (raw,))
         judged = self._judge.judge(found.values)
-        if isinstance(judged, GrantRow):
-            return judged
-        return BadRow(line, judged, self._shape.cells({name: as_text(value) for name, value in found.values.items()}))
+        if isinstance(judged, tuple):
+            cells = self._shape.cells({name: as_text(value) for name, value in found.values.items()})
+            return BadRow(line, judged, cells)
+        return judged
 
     def _wrong_cells(self, cells: tuple[str, ...]) -> str:
         """Say what is wrong with the number of cells or with all of them."""

@@ -1,6 +1,6 @@
 """Judging many lines at a time: regular expressions for rows as programs write them.
 
-What matches is exactly as good as what rows.GrantRow accepts. What doesn't match
+What matches is exactly as good as what judge.GrantRow accepts. What doesn't match
 may still be good, and is judged row by row.
 """
 

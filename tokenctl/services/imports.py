@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from threading import Thread
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Self
 
 from tokenctl.errors import BadData, NotAllowed, TokenctlError
 from tokenctl.grantfile.options import CheckOptions
 from tokenctl.grantfile.rejects import RejectFile
-from tokenctl.grantfile.source import Source, open_source
+from tokenctl.grantfile.source import Source
 from tokenctl.grantfile.tally import Tally
 from tokenctl.models import BadLine, Batch, Finding, ImportReport, Plan
 from tokenctl.services import batches, import_refusals
@@ -42,9 +38,6 @@ RESULTS = ("applied", "replayed", "conflicting", "refused", "rejected", "duplica
 MET = {"conflict", "reversed", "refused"}
 #: Problems of bad rows that are named in a message; all of them go to the reject file.
 SHOWN = 100
-#: Decompressed bytes of a file that are read at most, and how far gzip may inflate.
-MAX_BYTES = 64 * 1024**3
-MAX_RATIO = 200
 #: Tokens of one file that can be counted: --expect-total takes no more, nor do the ledger's sums.
 MAX_TOTAL = 10**18 - 1
 
@@ -101,14 +94,13 @@ class Import:
         if not self.store.lock():
             raise import_refusals.held(self.store, self.source.name, self.batch_id)
         known = self.store.batch()
-        with nullcontext() if known is not None and known.state == "done" else _loading():
-            outcome = self.store.open_import(
-                file_name=self.source.name,
-                sha256=self.source.sha256,
-                size=self.source.size,
-                options=_changing(self.options),
-                rows=self.source.line_count,
-            )
+        outcome = self.store.open_import(
+            file_name=self.source.name,
+            sha256=self.source.sha256,
+            size=self.source.size,
+            options=_changing(self.options),
+            rows=self.source.line_count,
+        )
         if outcome == "not_allowed":
             raise NotAllowed("the database's role may not import", hint="it needs tokenctl_batch")
         if outcome == "done":
@@ -338,33 +330,6 @@ class Import:
             new_users=None if outcome == "already" else self.plan.new_users,
             by_reason=dict(self.tally.by_reason),
         )
-
-
-@contextmanager
-def _loading() -> Iterator[None]:
-    """Load what checks a file while the database makes room for it; a file that it has needs neither."""
-
-    def load() -> None:
-        with suppress(Exception):  # who needs it meets that again, and tells it
-            import tokenctl.grantfile.check  # noqa: F401
-
-    loader = Thread(target=load)
-    loader.start()
-    try:
-        yield
-    finally:
-        loader.join()
-
-
-def open_file(path: str) -> Source:
-    """Open a grant file, or standard input for "-"; a context manager. Raises NoInput or BadData."""
-    return open_source(
-        path,
-        stdin=sys.stdin.buffer,
-        spool_dir=Path(tempfile.gettempdir()),
-        max_bytes=MAX_BYTES,
-        max_ratio=MAX_RATIO,
-    )
 
 
 def batch_id(source: Source, options: ImportOptions) -> str:

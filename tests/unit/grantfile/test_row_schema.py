@@ -15,7 +15,7 @@ from tests.unit.grantfile.corpus import jsonl
 from tests.unit.grantfile.opened import blocks_of
 from tokenctl.grantfile.check import CheckOptions
 from tokenctl.grantfile.fields import FIELDS, IGNORED, KEY_ALIAS
-from tokenctl.grantfile.rows import Judge, row_schema
+from tokenctl.grantfile.judge import Judge, row_schema
 from tokenctl.grantfile.values import Number
 
 SCHEMA = Draft202012Validator(row_schema())

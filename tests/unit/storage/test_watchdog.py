@@ -11,7 +11,7 @@ import pytest
 
 from tests.waiting import until
 from tokenctl.storage import watchdog
-from tokenctl.storage.watchdog import Watchdog
+from tokenctl.storage.watchdog import Kennel, Watchdog
 
 
 class Clock:
@@ -30,6 +30,14 @@ class Clock:
         until(lambda: self.looks > before + 1, "the watchdog looks")
 
 
+@pytest.fixture(autouse=True)
+def kennel(monkeypatch: pytest.MonkeyPatch) -> Kennel:
+    """One of this test's own: no other's thread sleeps by the clock that is moved here."""
+    made = Kennel()
+    monkeypatch.setattr(watchdog, "KENNEL", made)
+    return made
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
@@ -42,10 +50,6 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     ours, peer = socket.socketpair()
     with ours, peer:
         yield ours, peer
-
-
-def watching() -> bool:
-    return any(thread.name == "watchdog" for thread in threading.enumerate())
 
 
 def watch(ours: socket.socket, seconds: float | None) -> Watchdog:
@@ -76,17 +80,35 @@ def test_a_sign_of_life_puts_it_off(clock: Clock, pair: tuple[socket.socket, soc
 
 def test_who_is_stopped_never_cuts(clock: Clock, pair: tuple[socket.socket, socket.socket]) -> None:
     ours, peer = pair
-    dog = watch(ours, 0.01)
+    dog, other = watch(ours, 0.01), watch(peer, 0.02)
     dog.stop()
-    clock.now = 1.0
-    until(lambda: not watching(), "the watchdog's end")
+    clock.now = 0.015
+    clock.seen()
     assert not dog.fired
     ours.send(b"x")
     assert peer.recv(1) == b"x"
+    other.stop()
+
+
+def test_who_comes_later_and_has_less_time_is_not_kept_waiting(
+    clock: Clock, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    patient, hurried = watch(pair[0], 3600), watch(pair[1], 0.01)
+    clock.now = 0.01
+    until(lambda: hurried.fired, "the cut")
+    assert not patient.fired
+    patient.stop()
+
+
+def test_one_thread_watches_all(pair: tuple[socket.socket, socket.socket]) -> None:
+    before = [thread.name for thread in threading.enumerate()].count("watchdog")
+    dogs = [watch(one, 3600) for one in pair]
+    assert [thread.name for thread in threading.enumerate()].count("watchdog") == before + 1
+    for dog in dogs:
+        dog.stop()
 
 
 def test_none_watches_nothing(clock: Clock, pair: tuple[socket.socket, socket.socket]) -> None:
     dog = watch(pair[0], None)
     dog.extend(None)
-    until(lambda: not watching(), "the end of those before")
     assert (dog.fired, clock.looks) == (False, 0)

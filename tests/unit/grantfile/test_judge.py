@@ -17,8 +17,9 @@ from tokenctl.grantfile.copytext import NULL, copy_line, copy_lines, line_number
 from tokenctl.grantfile.display import SHOWN_CHARACTERS, clean, shown
 from tokenctl.grantfile.explain import did_you_mean, why
 from tokenctl.grantfile.fields import FIELDS
+from tokenctl.grantfile.judge import GrantRow, Judge
 from tokenctl.grantfile.options import CheckOptions
-from tokenctl.grantfile.rows import GrantRow, Judge, Problem
+from tokenctl.grantfile.rows import Problem
 from tokenctl.grantfile.values import Number, Value
 
 GOOD: dict[str, Value] = {"user_id": "u1", "amount": Number("5"), "reason": "test", "idempotency_key": "k1"}
