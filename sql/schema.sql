@@ -1002,8 +1002,8 @@ BEGIN
   sums := tokenctl.import_sum(p_batch, p_part);
   -- Cheap looks for what is rare; the queries that say more run only after them. Two keys of one hash are a
   -- needless look at more.
-  EXECUTE format('SELECT EXISTS (SELECT FROM %s GROUP BY hashtextextended(idempotency_key, hashtextextended(user_id, 0)) HAVING count(*) > 1)', v_table)
-  INTO v_repeated;
+  EXECUTE format('SELECT count(*) < $1 FROM (SELECT DISTINCT hashtextextended(idempotency_key, hashtextextended(user_id, 0)) FROM %s) keys', v_table)
+  INTO v_repeated USING sums.staged;
   v_known := format($sql$
     SELECT count(*) FILTER (WHERE %3$s AND t.batch_id IS DISTINCT FROM $1),
       coalesce(sum(s.amount) FILTER (WHERE %3$s AND t.batch_id IS DISTINCT FROM $1), 0),
@@ -2017,7 +2017,8 @@ BEGIN
       user_id         text COLLATE "C" NOT NULL,
       line            bigint NOT NULL,
       amount          bigint NOT NULL,
-      kind            text COLLATE "C" NOT NULL,
+      -- Defaults are those of columns that a file may lack.
+      kind            text COLLATE "C" NOT NULL DEFAULT 'bonus',
       reason          text COLLATE "C" NOT NULL,
       note            text,
       ticket          text COLLATE "C",

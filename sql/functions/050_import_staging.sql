@@ -104,7 +104,8 @@ BEGIN
       user_id         text COLLATE "C" NOT NULL,
       line            bigint NOT NULL,
       amount          bigint NOT NULL,
-      kind            text COLLATE "C" NOT NULL,
+      -- Defaults are those of columns that a file may lack.
+      kind            text COLLATE "C" NOT NULL DEFAULT 'bonus',
       reason          text COLLATE "C" NOT NULL,
       note            text,
       ticket          text COLLATE "C",

@@ -173,8 +173,8 @@ BEGIN
   sums := tokenctl.import_sum(p_batch, p_part);
   -- Cheap looks for what is rare; the queries that say more run only after them. Two keys of one hash are a
   -- needless look at more.
-  EXECUTE format('SELECT EXISTS (SELECT FROM %s GROUP BY hashtextextended(idempotency_key, hashtextextended(user_id, 0)) HAVING count(*) > 1)', v_table)
-  INTO v_repeated;
+  EXECUTE format('SELECT count(*) < $1 FROM (SELECT DISTINCT hashtextextended(idempotency_key, hashtextextended(user_id, 0)) FROM %s) keys', v_table)
+  INTO v_repeated USING sums.staged;
   v_known := format($sql$
     SELECT count(*) FILTER (WHERE %3$s AND t.batch_id IS DISTINCT FROM $1),
       coalesce(sum(s.amount) FILTER (WHERE %3$s AND t.batch_id IS DISTINCT FROM $1), 0),

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import TYPE_CHECKING
 
-from tokenctl.grantfile.copytext import COPY_COLUMNS, NULL, Column, copy_line, copy_lines, line_numbers
+from tokenctl.grantfile.copytext import NULL, Column, copy_line, copy_lines, line_numbers
 from tokenctl.grantfile.exact import ExactReader
 from tokenctl.grantfile.fields import DEFAULT_KIND, campaign_key
 from tokenctl.grantfile.grammar import Columns, Grammar
 from tokenctl.grantfile.options import CheckOptions
 from tokenctl.grantfile.rows import BadRow
+from tokenctl.grantfile.shape import Shape
 
 if TYPE_CHECKING:
     from tokenctl.grantfile.judge import GrantRow
@@ -25,12 +26,13 @@ _FULL_LINES, _FULL_BAD = 2000, 500
 class Block:
     """Some judged rows of a file.
 
-    `copy` has the good ones in COPY's text format, columns as in COPY_COLUMNS (within a
-    block not always in the order of lines). `rows` and `tokens` count the good ones,
+    `copy` has the good ones in COPY's text format, with `columns` (within a block not
+    always in the order of lines). `rows` and `tokens` count the good ones,
     `by_reason` gives both for each reason. `bytes_read` adds up to the source's size.
     """
 
     copy: bytes
+    columns: tuple[str, ...]
     rows: int
     tokens: int
     by_reason: dict[str, tuple[int, int]]
@@ -42,10 +44,11 @@ class Block:
 class Draft:
     """Rows on their way into a block."""
 
-    def __init__(self, grammar: Grammar, exact: ExactReader, options: CheckOptions) -> None:
+    def __init__(self, grammar: Grammar, exact: ExactReader, shape: Shape, options: CheckOptions) -> None:
         """Begin with nothing."""
         self._grammar = grammar
         self._exact = exact
+        self._copied = shape.copied
         # An empty cell takes the default, which is listed.
         self._reasons = None if options.reasons is None else options.reasons | {""}
         constants = {
@@ -84,7 +87,7 @@ class Draft:
         if isinstance(row, BadRow):
             self._bad.append(row)
         else:
-            self._copy.append(copy_line(line, row))
+            self._copy.append(copy_line(line, row, self._copied))
             self._rows[row.reason] += 1
             self._tokens[row.reason] += row.amount
 
@@ -93,6 +96,7 @@ class Draft:
         self._finish_runs()
         block = Block(
             copy="".join(self._copy).encode(),
+            columns=self._copied,
             rows=self._rows.total(),
             tokens=self._tokens.total(),
             by_reason={reason: (rows, self._tokens[reason]) for reason, rows in self._rows.items()},
@@ -141,7 +145,7 @@ class Draft:
         filled["line"] = self._lines
         for name, constant in self._constants.items():
             filled[name] = _filled(columns.get(name, ()), constant)
-        self._copy.append(copy_lines(len(self._lines), [filled[name] for name in COPY_COLUMNS]))
+        self._copy.append(copy_lines(len(self._lines), [filled[name] for name in self._copied]))
         self._count(filled["reason"], map(int, columns["amount"]))
 
     def _count(self, reasons: Column, amounts: Iterable[int]) -> None:

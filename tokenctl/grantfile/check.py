@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from tokenctl.errors import BadData
 from tokenctl.grantfile.block import Block, Draft
 from tokenctl.grantfile.cells import Unclosed
-from tokenctl.grantfile.copytext import COPY_COLUMNS
 from tokenctl.grantfile.encoding import decode
 from tokenctl.grantfile.exact import ExactReader
 from tokenctl.grantfile.grammar import grammar_of
@@ -24,7 +23,7 @@ from tokenctl.grantfile.source import LINE_BYTES, Lines, Source
 from tokenctl.wording import counted
 
 __all__ = [
-    "COPY_COLUMNS", "BadRow", "Block", "CheckOptions", "Problem", "Shape",
+    "BadRow", "Block", "CheckOptions", "Problem", "Shape",
     "check", "describe", "rows_at",
 ]  # fmt: skip
 
@@ -66,7 +65,7 @@ class _Check:
         self._shape = describe(source, options)
         self._grammar = grammar_of(self._shape, options)
         self._exact = ExactReader(self._shape, options)
-        self._draft = Draft(self._grammar, self._exact, options)
+        self._draft = Draft(self._grammar, self._exact, self._shape, options)
         self._rows = 0
         # A row whose quotes are still open at the end of a block waits for the next one.
         self._waiting = ""

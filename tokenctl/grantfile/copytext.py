@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 #: The order of the values. `line` is the number of the row's line in the file.
 COPY_COLUMNS = ("line", "user_id", "amount", "kind", "reason", "note", "ticket", "idempotency_key")
+#: Those that are not written for a file without them: the staging table has their defaults.
+OPTIONAL_COLUMNS = frozenset({"kind", "note", "ticket"})
 NULL = r"\N"
 
 #: All values of one column, or the one that stands in every row.
@@ -19,15 +21,23 @@ Column = Sequence[str] | str
 _TAILS = tuple(f"{number:04}" for number in range(10_000))
 
 
-def copy_line(line: int, row: GrantRow) -> str:
-    """Write one row. Only a note can hold a backslash, and nothing a tab or newline."""
-    note = NULL if row.note is None else row.note.replace("\\", "\\\\")
-    ticket = NULL if row.ticket is None else row.ticket
-    return f"{line}\t{row.user_id}\t{row.amount}\t{row.kind}\t{row.reason}\t{note}\t{ticket}\t{row.idempotency_key}\n"
+def copy_line(line: int, row: GrantRow, columns: Sequence[str]) -> str:
+    """Write these columns of one row. Only a note can hold a backslash, and nothing a tab or newline."""
+    values = {
+        "line": str(line),
+        "user_id": row.user_id,
+        "amount": str(row.amount),
+        "kind": row.kind,
+        "reason": row.reason,
+        "note": NULL if row.note is None else row.note.replace("\\", "\\\\"),
+        "ticket": NULL if row.ticket is None else row.ticket,
+        "idempotency_key": row.idempotency_key,
+    }
+    return "\t".join([values[name] for name in columns]) + "\n"
 
 
 def copy_lines(count: int, columns: Sequence[Column]) -> str:
-    """Write `count` rows of values that need no escape, given by column in the order of COPY_COLUMNS.
+    """Write `count` rows of values that need no escape, given column by column.
 
     One list with all pieces of all rows, joined once: no object is made per row.
     """

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tokenctl.errors import BadData
+from tokenctl.grantfile.copytext import COPY_COLUMNS, OPTIONAL_COLUMNS
 from tokenctl.grantfile.encoding import decode, refuse_foreign
 from tokenctl.grantfile.fields import FIELDS, IGNORED, canonical
 from tokenctl.grantfile.header import keys_beside_campaign, read_header
@@ -39,6 +40,12 @@ class Shape:
     def is_csv(self) -> bool:
         """Whether the file is CSV; else it is JSON Lines."""
         return bool(self.delimiter)
+
+    @property
+    def copied(self) -> tuple[str, ...]:
+        """The columns that are copied to the database: not those that would be the same in every row."""
+        names = {canonical(name) for name in self.header}
+        return tuple(name for name in COPY_COLUMNS if name in names or name not in OPTIONAL_COLUMNS)
 
     def cells(self, values: Mapping[str, str]) -> tuple[str, ...]:
         """Arrange values, given by column, as the cells of a reject file."""

@@ -110,7 +110,7 @@ class Import:
         self._opened = True
         self._resumes = outcome == "resume"
         with progress("checking", self.source.size) as advance:
-            self.store.copy(self._blocks(advance))
+            self._copy(advance)
         self._judge()
         return None
 
@@ -164,15 +164,19 @@ class Import:
         if not self.dry_run:
             self._measure()
 
-    def _blocks(self, advance: Callable[[int], None]) -> Iterator[bytes]:
-        from tokenctl.grantfile.check import check
+    def _copy(self, advance: Callable[[int], None]) -> None:
+        """Judge the rows, and give the good ones to the database."""
+        from tokenctl.grantfile.check import check, describe
 
-        for block in check(self.source, self.options.rows):
-            self.tally.add(block)
-            for row in block.bad:
-                self._reject(row)
-            advance(block.bytes_read)
-            yield block.copy
+        def good() -> Iterator[bytes]:
+            for block in check(self.source, self.options.rows):
+                self.tally.add(block)
+                for row in block.bad:
+                    self._reject(row)
+                advance(block.bytes_read)
+                yield block.copy
+
+        self.store.copy(describe(self.source, self.options.rows).copied, good())
 
     def _judge(self) -> None:
         """Refuse now, before anything is posted, or take the bad rows out."""

@@ -43,8 +43,6 @@ FREE_S = 3.0
 # locks after 25 seconds, and not after two hours; as SET LOCAL no pooler hands it on.
 _LET_GO = b"SET LOCAL tcp_keepalives_idle=10; SET LOCAL tcp_keepalives_interval=5; SET LOCAL tcp_keepalives_count=3"
 
-_COLUMNS = ("line", "user_id", "amount", "kind", "reason", "note", "ticket", "idempotency_key")
-
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -182,11 +180,11 @@ class BatchStore:
         given_back = next((part.given_back for part in parts if part.given_back is not None), None)
         return Staged(rows, any(part.chosen for part in parts), given_back)
 
-    def copy(self, blocks: Iterable[bytes]) -> None:
-        """COPY blocks of rows (text format) into the staging table, then seal it."""
+    def copy(self, columns: Sequence[str], blocks: Iterable[bytes]) -> None:
+        """COPY blocks of rows (text format, these columns) into the staging table, then seal it."""
         statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
             sql.Identifier("tokenctl_staging", f"batch_{self._batch}"),
-            sql.SQL(", ").join(map(sql.Identifier, _COLUMNS)),
+            sql.SQL(", ").join(map(sql.Identifier, columns)),
         )
         connection = self._database.main
         with (

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from tokenctl.grantfile.block import Block
 from tokenctl.grantfile.check import CheckOptions, check
+from tokenctl.grantfile.copytext import NULL
 from tokenctl.grantfile.rows import BadRow
 from tokenctl.grantfile.source import Source, open_source
 
@@ -48,13 +49,16 @@ def blocks_of(content: bytes, folder: Path, options: CheckOptions | None = None)
 
 def rows_of(blocks: list[Block]) -> list[Row]:
     """Read the rows of COPY's text format, by line."""
-    lines = b"".join(block.copy for block in blocks).decode().split("\n")
-    assert lines.pop() == ""
     rows = []
-    for line in lines:
-        cells = line.split("\t")
-        number, user, amount, kind, reason, key = (cells[index] for index in (0, 1, 2, 3, 4, 7))
-        rows.append(Row(int(number), user, int(amount), kind, reason, _value(cells[5]), _value(cells[6]), key))
+    for block in blocks:
+        lines = block.copy.decode().split("\n")
+        assert lines.pop() == ""
+        for line in lines:
+            cells = {"kind": "bonus", "note": NULL, "ticket": NULL} | dict(
+                zip(block.columns, line.split("\t"), strict=True)
+            )
+            number, amount = int(cells.pop("line")), int(cells.pop("amount"))
+            rows.append(Row(line=number, amount=amount, **{name: _value(text) for name, text in cells.items()}))  # type: ignore[arg-type]  # three may be null, and these are
     return sorted(rows)
 
 
@@ -69,4 +73,4 @@ def said_of(row: BadRow, name: str) -> list[str]:
 
 
 def _value(text: str) -> str | None:
-    return None if text == r"\N" else re.sub(r"\\(.)", r"\1", text)
+    return None if text == NULL else re.sub(r"\\(.)", r"\1", text)

@@ -34,6 +34,24 @@ def test_rows_of_unusual_files(good: Good, tmp_path: Path) -> None:
     assert tally.tokens == sum(row.amount for row in good.rows)
 
 
+@pytest.mark.parametrize(
+    ("content", "optional"),
+    [
+        (csv("u1,5,test,k1"), []),
+        (csv("u1,5,test,k1,x", header=f"{HEADER},error"), []),
+        (csv(",,u1,5,test,k1", header=f"kind,note,{HEADER}"), ["kind", "note"]),
+        (csv("u1,5,test,k1,", header=f"{HEADER},ticket"), ["ticket"]),
+        (jsonl('{"user_id": "u1", "amount": 5, "reason": "test", "key": "k1"}'), ["kind", "note", "ticket"]),
+    ],
+)
+def test_only_columns_that_the_file_has_are_copied(content: bytes, optional: list[str], tmp_path: Path) -> None:
+    (block,) = [block for block in blocks_of(content, tmp_path) if block.rows]
+    required = {"line", "user_id", "amount", "reason", "idempotency_key"}
+    assert sorted(set(block.columns) - required) == optional
+    assert set(block.columns) >= required
+    assert rows_of([block]) == [row(block.last_line, "u1", 5, "k1")]
+
+
 def test_figures_of_a_file_of_many_blocks(tmp_path: Path) -> None:
     rows = [row(2 + n, f"u{n}", n % 900 + 1, f"k{n}", reason=("test", "promo")[n % 2]) for n in range(20_000)]
     lines = [

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.unit.grantfile.opened import Row, rows_of
 from tokenctl.errors import UsageError
 from tokenctl.grantfile.block import Block
-from tokenctl.grantfile.copytext import NULL, copy_line, copy_lines, line_numbers
+from tokenctl.grantfile.copytext import COPY_COLUMNS, NULL, copy_line, copy_lines, line_numbers
 from tokenctl.grantfile.display import SHOWN_CHARACTERS, clean, shown
 from tokenctl.grantfile.explain import did_you_mean, why
 from tokenctl.grantfile.fields import FIELDS
@@ -127,7 +127,7 @@ def test_rows_one_by_one_and_together_are_written_alike() -> None:
     together = copy_lines(2, [["7", "8"], ["u1", "u1"], ["5", "5"], "bonus", "test", ["a", "a"], NULL, "k1"])
     assert (
         together
-        == copy_line(7, row) + copy_line(8, row)
+        == copy_line(7, row, COPY_COLUMNS) + copy_line(8, row, COPY_COLUMNS)
         == "".join(f"{line}\tu1\t5\tbonus\ttest\ta\t\\N\tk1\n" for line in (7, 8))
     )
 
@@ -136,7 +136,7 @@ def test_rows_one_by_one_and_together_are_written_alike() -> None:
 def test_backslashes_come_back(note: str) -> None:
     row = ANY.judge({**GOOD, "note": note})
     assert isinstance(row, GrantRow)
-    block = Block(copy_line(1, row).encode(), 1, 5, {}, (), 0, 1)
+    block = Block(copy_line(1, row, COPY_COLUMNS).encode(), COPY_COLUMNS, 1, 5, {}, (), 0, 1)
     assert rows_of([block]) == [Row(1, "u1", 5, "bonus", "test", note, None, "k1")]
 
 
