@@ -157,6 +157,8 @@ DECLARE
   v_matches  bigint;
   v_other    bigint;
 BEGIN
+  -- Nothing is promised yet, and staged rows that a crash of the server takes are staged anew.
+  PERFORM set_config('synchronous_commit', 'off', true);
   duplicate := 0;
   findings := 0;
   IF cardinality(p_drop) > 0 THEN

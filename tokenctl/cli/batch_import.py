@@ -87,8 +87,6 @@ def _batch_import(
         max_rows=limit,
     )
     with _opened(file) as source:
-        from tokenctl.cli import views
-        from tokenctl.services import batches
         from tokenctl.services.imports import ImportOptions
 
         run.banner()
@@ -96,6 +94,9 @@ def _batch_import(
         report = _work(run, source, wanted, dry_run=dry_run, yes=yes)
     _talk(run, report)
     if not run.output.quiet or dry_run or run.settings.format:
+        from tokenctl.cli import views
+        from tokenctl.services import batches
+
         run.show(views.import_report(report, undo=batches.undo(run.runtime.batches, report)))
     _end(report)
 

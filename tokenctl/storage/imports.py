@@ -31,8 +31,9 @@ from tokenctl.storage.sidebyside import SideBySide
 from tokenctl.storage.staged import KindTotal, LeftOut, Problem, Staged
 from tokenctl.storage.watchdog import Watchdog
 
-#: Rows of a slice: small enough that a single grant beside an import hardly waits.
-SLICE_ROWS = 8_000
+#: Rows of a slice: small enough that a single grant beside an import hardly waits. Measured beside two imports, 99 of
+#: 100 grants: 0.14 s with 8,000, 0.15 s with these (which import 2 % more quickly), 0.19 s with 16,000.
+SLICE_ROWS = 10_500
 #: How far the check may run ahead of the server, which takes a block while the next is judged. Waiting for
 #: it every 1 MB cost a tenth of the copy, and so did a thread that sends: it waits for the interpreter.
 AHEAD_BYTES = 8 * 1024 * 1024
