@@ -1685,7 +1685,7 @@ BEGIN
   IF NOT FOUND THEN
     RAISE EXCEPTION 'batch % is other work', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
   END IF;
-  PERFORM tokenctl.staging_create(p_batch, 'reverses_seq IS NOT NULL', NULL);
+  PERFORM tokenctl.staging_create(p_batch, 'amount <> 0 AND line >> 40 = 0 AND kind <> '''' AND idempotency_key <> '''' AND reverses_seq >= 1', NULL);
   RETURN CASE v_state WHEN 'applying' THEN 'resume' ELSE 'open' END;
 END
 $$;
@@ -2016,20 +2016,20 @@ BEGIN
   EXECUTE format($sql$
     CREATE TABLE %s (
       -- user_id first: whether a row is in a slice is told from it alone, without reading on.
-      user_id         text COLLATE "C" NOT NULL,
-      line            bigint NOT NULL,
-      amount          bigint NOT NULL,
+      user_id         text COLLATE "C",
+      line            bigint,
+      amount          bigint,
       -- Defaults are those of columns that a file may lack.
-      kind            text COLLATE "C" NOT NULL DEFAULT 'bonus',
-      reason          text COLLATE "C" NOT NULL,
+      kind            text COLLATE "C" DEFAULT 'bonus',
+      reason          text COLLATE "C",
       note            text,
       ticket          text COLLATE "C",
-      idempotency_key text COLLATE "C" NOT NULL,
+      idempotency_key text COLLATE "C",
       campaign        text COLLATE "C" DEFAULT %L,
       reverses_seq    bigint,
       -- Of a reversal: why the plan left the row out (reversal_leave_out_v1).
       left_out        text COLLATE "C",
-      CONSTRAINT staged_rows CHECK (%s)
+      CONSTRAINT staged_rows CHECK ((user_id IS NOT NULL AND reason IS NOT NULL AND %s) IS TRUE)
     ) PARTITION BY HASH (user_id) $sql$, v_table, p_campaign, p_check);
   -- A good row fits in a page, so no partition needs a TOAST table: those and their indexes took more
   -- than half of the time here.

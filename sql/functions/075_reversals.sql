@@ -57,7 +57,7 @@ BEGIN
   IF NOT FOUND THEN
     RAISE EXCEPTION 'batch % is other work', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
   END IF;
-  PERFORM tokenctl.staging_create(p_batch, 'reverses_seq IS NOT NULL', NULL);
+  PERFORM tokenctl.staging_create(p_batch, 'amount <> 0 AND line >> 40 = 0 AND kind <> '''' AND idempotency_key <> '''' AND reverses_seq >= 1', NULL);
   RETURN CASE v_state WHEN 'applying' THEN 'resume' ELSE 'open' END;
 END
 $$;

@@ -99,6 +99,7 @@ FORGED = {
     "a reversal": ("reverses_seq", "1"),
     "a line before the first": ("line", "-1"),
     "a line that no file has": ("line", "1099511627776"),
+    **{f"no {name}": (name, "NULL") for name in ("line", "user_id", "amount", "kind", "reason", "idempotency_key")},
 }
 
 

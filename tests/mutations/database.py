@@ -260,6 +260,13 @@ DATABASE = (
         (f"{_MEDDLING}::test_no_row_enters_after_the_seal",),
     ),
     Mutation(
+        "a staged row lacks nothing",
+        _STAGING,
+        "reason IS NOT NULL AND %s) IS TRUE)",
+        "reason IS NOT NULL AND %s))",
+        (f"{_MEDDLING}::test_no_client_stages_what_no_file_can_say",),
+    ),
+    Mutation(
         "a batch's id belongs to one file",
         _STAGING,
         "WHERE b.file_sha256 = excluded.file_sha256 AND b.options - 'asked' = excluded.options;",
