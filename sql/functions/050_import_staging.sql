@@ -101,18 +101,19 @@ BEGIN
     ' PRIMARY KEY (part, user_id)) WITH (autovacuum_enabled = off)', tokenctl.staging_sums(p_batch));
   EXECUTE format($sql$
     CREATE TABLE %s (
-      -- user_id first: whether a row is in a slice is told from it alone, without reading on.
+      -- In the order in which a plan needs them: to read a column is to read those before it. Whether a row is
+      -- in a slice is told from user_id alone.
       user_id         text COLLATE "C",
       line            bigint,
       amount          bigint,
+      reverses_seq    bigint,
+      idempotency_key text COLLATE "C",
+      reason          text COLLATE "C",
       -- Defaults are those of columns that a file may lack.
       kind            text COLLATE "C" DEFAULT 'bonus',
-      reason          text COLLATE "C",
       note            text,
       ticket          text COLLATE "C",
-      idempotency_key text COLLATE "C",
       campaign        text COLLATE "C" DEFAULT %L,
-      reverses_seq    bigint,
       -- Of a reversal: why the plan left the row out (reversal_leave_out_v1).
       left_out        text COLLATE "C",
       CONSTRAINT staged_rows CHECK ((user_id IS NOT NULL AND reason IS NOT NULL AND %s) IS TRUE)
