@@ -69,24 +69,26 @@ END
 $$;
 
 -- Sum up the staged rows of a partition for each user, and all of them: `too_large` when a balance would
--- pass what it can hold.
-CREATE OR REPLACE FUNCTION tokenctl.import_sum(p_batch text, p_part integer,
-  OUT staged bigint, OUT tokens bigint, OUT users bigint, OUT new_users bigint, OUT largest_user text, OUT largest_tokens bigint, OUT too_large boolean)
+-- pass what it can hold, `other_reasons` when there are some beside p_reasons.
+CREATE OR REPLACE FUNCTION tokenctl.import_sum(p_batch text, p_part integer, p_reasons text[],
+  OUT staged bigint, OUT tokens bigint, OUT users bigint, OUT new_users bigint, OUT largest_user text, OUT largest_tokens bigint,
+  OUT too_large boolean, OUT other_reasons boolean)
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   EXECUTE format('DELETE FROM %s WHERE part = $1', tokenctl.staging_sums(p_batch)) USING p_part;
   EXECUTE format($sql$
-    WITH u AS (
-      INSERT INTO %1$s (part, user_id, tokens, n, lines)
-      SELECT $1, user_id, tokenctl.sum_tokens(amount), count(*), bit_xor(hashtextextended(user_id, coalesce(reverses_seq, line)))
-      FROM %2$s GROUP BY 2 ORDER BY 2 RETURNING user_id, tokens, n)
+    WITH u AS MATERIALIZED (
+      SELECT user_id, tokenctl.sum_tokens(amount) AS tokens, count(*) AS n, bit_xor(hashtextextended(user_id, coalesce(reverses_seq, line))) AS lines,
+        bool_or(reason <> ALL ($2)) AS others
+      FROM %2$s GROUP BY 1 ORDER BY 1),
+    kept AS (INSERT INTO %1$s (part, user_id, tokens, n, lines) SELECT $1, user_id, tokens, n, lines FROM u)
     SELECT coalesce(sum(u.n), 0), coalesce(sum(u.tokens), 0), count(*), count(*) FILTER (WHERE a.user_id IS NULL),
       (array_agg(u.user_id ORDER BY abs(u.tokens) DESC, u.user_id))[1], max(abs(u.tokens)),
-      coalesce(bool_or(u.tokens > 9007199254740991 - coalesce(a.balance, 0)), false)
+      coalesce(bool_or(u.tokens > 9007199254740991 - coalesce(a.balance, 0)), false), coalesce(bool_or(u.others), false)
     FROM u LEFT JOIN %3$s a USING (user_id) $sql$,
     tokenctl.staging_sums(p_batch), tokenctl.staging_part(p_batch, p_part), format('tokenctl.%I', 'token_accounts_' || p_part))
-  INTO staged, tokens, users, new_users, largest_user, largest_tokens, too_large USING p_part;
+  INTO staged, tokens, users, new_users, largest_user, largest_tokens, too_large, other_reasons USING p_part, p_reasons;
 END
 $$;
 
@@ -152,7 +154,7 @@ DECLARE
                      '(t.kind, t.amount, t.reason, t.ticket, t.campaign, t.reverses_seq)';
   sums       record;
   v_repeated boolean;
-  v_reason   text;
+  v_reasons  text[];
   v_known    text;
   v_matches  bigint;
   v_other    bigint;
@@ -166,13 +168,15 @@ BEGIN
   END IF;
   -- 1.5 ms, for which the smaller side of the join with the ledger is the one that is hashed.
   EXECUTE format('ANALYZE %s (user_id, idempotency_key)', v_table);
-  -- OFFSET keeps the pattern away from the single rows.
-  EXECUTE format('SELECT min(r.reason) FROM (SELECT reason FROM %s GROUP BY reason OFFSET 0) r WHERE r.reason !~ %L', v_table, '^[a-z][a-z0-9_-]*$')
-  INTO v_reason;
-  IF v_reason IS NOT NULL THEN
+  -- A file has a few reasons, most of which stand in its first rows: only when the sums find others are all sought.
+  EXECUTE format('SELECT array_agg(DISTINCT r.reason) FROM (SELECT reason FROM %s LIMIT 500) r', v_table) INTO v_reasons;
+  sums := tokenctl.import_sum(p_batch, p_part, v_reasons);
+  IF sums.other_reasons THEN
+    EXECUTE format('SELECT array_agg(DISTINCT reason) FROM %s', v_table) INTO v_reasons;
+  END IF;
+  IF EXISTS (SELECT FROM unnest(v_reasons) AS r WHERE r !~ '^[a-z][a-z0-9_-]*$') THEN
     RAISE EXCEPTION 'a reason has not its form' USING ERRCODE = 'check_violation', CONSTRAINT = 'reason_form';
   END IF;
-  sums := tokenctl.import_sum(p_batch, p_part);
   -- Cheap looks for what is rare; the queries that say more run only after them. Two keys of one hash are a
   -- needless look at more.
   EXECUTE format('SELECT count(*) < $1 FROM (SELECT DISTINCT hashtextextended(idempotency_key, hashtextextended(user_id, 0)) FROM %s) keys', v_table)
@@ -199,7 +203,7 @@ BEGIN
     SELECT count(DISTINCT f.line) INTO findings FROM tokenctl.import_findings_v1(p_batch, p_part, p_known_only) f;
     IF duplicate > 0 THEN  -- what was taken out is not counted
       EXECUTE v_known INTO replayed, replayed_tokens, own, own_tokens, v_other USING p_batch;
-      sums := tokenctl.import_sum(p_batch, p_part);
+      sums := tokenctl.import_sum(p_batch, p_part, v_reasons);
     END IF;
   END IF;
   staged := sums.staged;
@@ -217,6 +221,6 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION tokenctl.import_sum(text, integer), tokenctl.import_slices(text, integer), tokenctl.import_cut(tokenctl.import_batches, integer, bigint), tokenctl.taken_back(integer), tokenctl.staging_part(text, integer),
+REVOKE ALL ON FUNCTION tokenctl.import_sum(text, integer, text[]), tokenctl.import_slices(text, integer), tokenctl.import_cut(tokenctl.import_batches, integer, bigint), tokenctl.taken_back(integer), tokenctl.staging_part(text, integer),
   tokenctl.import_findings_v1(text, integer, boolean), tokenctl.import_plan_v1(text, integer, boolean, bigint[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tokenctl.import_findings_v1(text, integer, boolean), tokenctl.import_plan_v1(text, integer, boolean, bigint[]) TO tokenctl_batch;

@@ -15,7 +15,7 @@ $$;
 -- for all of whom p_mine holds: the rest of the partition's accounts is not looked at. All
 -- set-based: every account that there is (this takes the locks; of a reversal, p_reversal, those
 -- that have its tokens available), then those that a grant makes, then the entries. When somebody else makes
--- such an account meanwhile, one is missing, or the server tells a serialization failure where
+-- such an account meanwhile, its key says so, or the server tells a serialization failure where
 -- the isolation level has one. Answers the number of entries.
 --
 -- The entries are numbered and summed up in one run over all users, from which each takes off what
@@ -38,12 +38,12 @@ BEGIN
   END IF;
   EXECUTE format($sql$
     UPDATE %s a SET balance = a.balance + u.tokens, last_seq = a.last_seq + u.n, updated_at = greatest(clock_timestamp(), a.updated_at)
-    FROM (%s) u WHERE a.user_id = u.user_id AND (u.tokens >= 0 OR a.balance - %s + u.tokens >= 0) $sql$,
-    v_accounts, p_sums, tokenctl.held_by_a(p_part));
+    FROM (%s) u WHERE a.user_id = u.user_id AND (u.tokens >= 0%s) $sql$,
+    v_accounts, p_sums, CASE WHEN p_reversal THEN format(' OR a.balance - %s + u.tokens >= 0', tokenctl.held_by_a(p_part)) END);
   GET DIAGNOSTICS v_count = ROW_COUNT;
   IF NOT p_reversal AND v_count < p_users THEN
     EXECUTE format('INSERT INTO %1$s (user_id, balance, last_seq) SELECT * FROM (%2$s) u'
-      ' WHERE NOT EXISTS (SELECT FROM %1$s a WHERE a.user_id = u.user_id) ON CONFLICT DO NOTHING', v_accounts, p_sums);
+      ' WHERE NOT EXISTS (SELECT FROM %1$s a WHERE a.user_id = u.user_id)', v_accounts, p_sums);
     GET DIAGNOSTICS v_new = ROW_COUNT;
   END IF;
   IF v_count + v_new <> p_users THEN

@@ -10,3 +10,6 @@ BEGIN
   END LOOP;
 END
 $$;
+
+-- It looks at the reasons as well now (060_import_plan.sql).
+DROP FUNCTION IF EXISTS tokenctl.import_sum(text, integer);

@@ -164,6 +164,20 @@ def test_a_row_that_breaks_a_rule_of_the_ledger_is_not_posted(ledger_db: LedgerD
     assert ledger_db.rows("SELECT * FROM tokenctl.token_transactions WHERE idempotency_key <> 'b'") == []
 
 
+def test_a_reason_that_comes_late_in_the_file_is_held_to_its_form(ledger_db: LedgerDB) -> None:
+    rows = [Row("u1", 5, f"k{n}") for n in range(2000)]
+    good, bad = Client(ledger_db), Client(ledger_db, batch="bbbbbbbbbbbb")
+    good.open()
+    good.copy([*rows, Row("u1", 5, "last", reason="another")])
+    good.seal()
+    assert good.plan()["staged"] == 2001
+    bad.open()
+    bad.copy([*rows, Row("u1", 5, "last", reason="Not a code")])
+    bad.seal()
+    with pytest.raises(errors.CheckViolation, match="a reason has not its form"):
+        bad.plan()
+
+
 def test_an_id_belongs_to_one_piece_of_work(ledger_db: LedgerDB) -> None:
     done = Client(ledger_db)
     done.run(ROWS)

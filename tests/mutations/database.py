@@ -260,6 +260,13 @@ DATABASE = (
         (f"{_MEDDLING}::test_no_row_enters_after_the_seal",),
     ),
     Mutation(
+        "every reason is held to its form",
+        _PLAN,
+        "  IF sums.other_reasons THEN",
+        "  IF false THEN",
+        (f"{_MEDDLING}::test_a_reason_that_comes_late_in_the_file_is_held_to_its_form",),
+    ),
+    Mutation(
         "a staged row lacks nothing",
         _STAGING,
         "reason IS NOT NULL AND %s) IS TRUE)",
