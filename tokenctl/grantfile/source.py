@@ -33,8 +33,6 @@ PIECE_BYTES = 1 << 16
 MEASURED_BYTES = 1 << 20
 #: The longest line, without its newline. No good row comes near it.
 LINE_BYTES = PIECE_BYTES
-
-
 #: Decompressed bytes of a file that are read at most, and how far gzip may inflate.
 MAX_BYTES = 64 * 1024**3
 MAX_RATIO = 200
