@@ -1449,6 +1449,9 @@ BEGIN
     EXCEPTION WHEN unique_violation OR check_violation OR numeric_value_out_of_range THEN
       EXECUTE v_lock INTO v_after;
       IF v_after = v_before THEN
+        IF SQLSTATE = '23505' AND current_setting('transaction_isolation') <> 'read committed' THEN
+          RAISE EXCEPTION 'somebody else''s account is not to be seen yet' USING ERRCODE = 'serialization_failure';
+        END IF;
         RAISE;
       END IF;
     END;

@@ -15,8 +15,7 @@ $$;
 -- for all of whom p_mine holds: the rest of the partition's accounts is not looked at. All
 -- set-based: every account that there is (this takes the locks; of a reversal, p_reversal, those
 -- that have its tokens available), then those that a grant makes, then the entries. When somebody else makes
--- such an account meanwhile, its key says so, or the server tells a serialization failure where
--- the isolation level has one. Answers the number of entries.
+-- such an account meanwhile, its key says so. Answers the number of entries.
 --
 -- The entries are numbered and summed up in one run over all users, from which each takes off what
 -- comes before his own: to order whole numbers is quicker than names, and one run than one for each.
@@ -148,7 +147,8 @@ $$;
 -- are posted. A user whose balance would pass what it can hold, at the end or on the way, is left out whole; of a
 -- reversal, line by line, the rows from the one on for which the tokens are not available.
 -- An account is made with its first entry and not before, so there may be none to lock: when
--- somebody else made it meanwhile, the constraints speak once more, and all is judged again.
+-- somebody else made it meanwhile, the constraints speak once more, and all is judged again. Where the isolation
+-- level hides such an account from this transaction, the next attempt sees it.
 CREATE OR REPLACE FUNCTION tokenctl.post_sorted(lane tokenctl.import_lanes, p_source text, p_reversal boolean, p_request_id text, p_claimed_by text)
   RETURNS tokenctl.import_lanes
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -167,6 +167,9 @@ BEGIN
     EXCEPTION WHEN unique_violation OR check_violation OR numeric_value_out_of_range THEN
       EXECUTE v_lock INTO v_after;
       IF v_after = v_before THEN
+        IF SQLSTATE = '23505' AND current_setting('transaction_isolation') <> 'read committed' THEN
+          RAISE EXCEPTION 'somebody else''s account is not to be seen yet' USING ERRCODE = 'serialization_failure';
+        END IF;
         RAISE;
       END IF;
     END;
