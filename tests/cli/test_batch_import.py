@@ -378,3 +378,13 @@ def test_a_total_above_the_limit_is_typed(cli: Cli) -> None:
             assert asked.end().code == code
         assert untouched(cli) == (code != 0)
     assert cli.balance() == 150000
+
+
+@pytest.mark.parametrize("end", [("--yes", "--reject-file", "bad.csv"), ("--dry-run",)])
+def test_of_many_rows_that_are_left_out_it_is_told_that_not_all_are_named(cli: Cli, end: tuple[str, ...]) -> None:
+    for bad, is_told in ((100, False), (101, True)):
+        write(*(f"u{n},oops,x,k{n}" for n in range(bad)), f"u1,5,x,{bad}")
+        got = cli("batch-import", "grants.csv", "--partial", *end)
+        assert (got.code, got.err.count(": amount: ")) == (65, 100)
+        assert ("; the first 100 problems are named\n" in got.err) == is_told
+        Path("bad.csv").unlink(missing_ok=True)

@@ -200,8 +200,10 @@ def _end(report: ImportReport) -> None:
         )
         would = "would be" if batch is None else fitting(left, "was", "were")
         where, hint = _way_on(report, rejected, met)
+        problems = counted(len(report.bad), "problem")
+        more = f"; the first {problems} are named" if 0 < len({bad.line for bad in report.bad}) < left else ""
         raise BadData(
-            "\n".join([f"{counted(left, 'row')} {would} left out{where}", *named]),
+            "\n".join([f"{counted(left, 'row')} {would} left out{where}{more}", *named]),
             hint=hint,
             rejected=left,
         )
