@@ -138,7 +138,13 @@ def _measure(handle: io.FileIO, name: str, path: Path | None, max_bytes: int, ma
     is_gzip = _read(handle, name, 0, len(inflate.MAGIC)) == inflate.MAGIC
     digest = hashlib.sha256()
     size, line_count, last = 0, 0, b""
-    for piece in _content(handle, name, raw_size, max_ratio if is_gzip else None, MEASURED_BYTES):
+    # The ratio of what is compressed is judged piece by piece, alike in every pass.
+    pieces = (
+        _content(handle, name, raw_size, max_ratio, PIECE_BYTES)
+        if is_gzip
+        else _content(handle, name, raw_size, None, MEASURED_BYTES)
+    )
+    for piece in pieces:
         size += len(piece)
         line_count += piece.count(b"\n")
         if size > max_bytes:

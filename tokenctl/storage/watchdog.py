@@ -12,8 +12,12 @@ import os
 import socket
 import threading
 import time
+from queue import Empty, SimpleQueue
 
 import psycopg
+
+#: The thread looks this often, whatever there is to look for; a wait can't be of any length.
+_LONGEST_S = 3600.0
 
 
 class Watchdog:
@@ -51,40 +55,44 @@ class Kennel:
     """All watchdogs of the process, and the thread that looks for them.
 
     One thread and not one each: to start it takes as long as a short statement, and an import has a
-    statement for every slice.
+    statement for every slice. A plain lock and a simple queue, because a signal that raises within
+    those of Python's own code, such as a condition's, would leave them locked for good.
     """
 
     def __init__(self) -> None:
         """Without any, and without a thread."""
         self._dogs: set[Watchdog] = set()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._news: SimpleQueue[None] = SimpleQueue()
         self._wakes = math.inf
-        self._running = False
+        self._thread: threading.Thread | None = None
 
     def add(self, dog: Watchdog) -> None:
         """Look after it, from now on."""
-        with self._changed:
+        with self._lock:
             self._dogs.add(dog)
-            if not self._running:
-                self._running = True
-                threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+            if self._thread is None or not self._thread.is_alive():  # a signal may have stopped its start
+                thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+                thread.start()
+                self._thread = thread
             elif dog.until < self._wakes:
-                self._changed.notify()
+                self._news.put(None)
 
     def discard(self, dog: Watchdog) -> None:
         """Look after it no longer; when this returns it cuts nothing any more."""
-        with self._changed:
+        with self._lock:
             self._dogs.discard(dog)
 
     def _watch(self) -> None:
-        with self._changed:
-            while True:
+        while True:
+            with self._lock:
                 now = time.monotonic()
                 for dog in [dog for dog in self._dogs if dog.until <= now]:
                     self._dogs.discard(dog)
                     dog.cut()
                 self._wakes = min((dog.until for dog in self._dogs), default=math.inf)
-                self._changed.wait(None if self._wakes == math.inf else self._wakes - now)
+            with contextlib.suppress(Empty):
+                self._news.get(timeout=min(self._wakes - now, _LONGEST_S))
 
 
 KENNEL = Kennel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -106,6 +107,18 @@ def test_one_thread_watches_all(pair: tuple[socket.socket, socket.socket]) -> No
     assert [thread.name for thread in threading.enumerate()].count("watchdog") == before + 1
     for dog in dogs:
         dog.stop()
+
+
+def test_a_thread_whose_start_was_stopped_is_started_again(
+    clock: Clock, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda _: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            watch(pair[0], 0.01)
+    dog = watch(pair[1], 0.01)
+    clock.now = 0.01
+    until(lambda: dog.fired, "the cut")
 
 
 def test_none_watches_nothing(clock: Clock, pair: tuple[socket.socket, socket.socket]) -> None:
