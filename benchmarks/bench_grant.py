@@ -28,7 +28,7 @@ ROWS, USERS = 100_000, 5_000
 #: The entries and accounts of the ledger, with the two constraints that such a statement needs.
 BARE = """
 CREATE TABLE bare_accounts (user_id text PRIMARY KEY, balance bigint NOT NULL CHECK (balance >= 0))
-  WITH (fillfactor = 70);
+  WITH (fillfactor = 50);
 CREATE TABLE bare_entries (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, user_id text NOT NULL,
   amount bigint NOT NULL, idempotency_key text NOT NULL UNIQUE);
 INSERT INTO bare_accounts SELECT user_id, balance FROM tokenctl.token_accounts;

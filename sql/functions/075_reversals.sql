@@ -218,6 +218,13 @@ BEGIN
   IF batch.kind <> 'reversal' THEN
     RAISE EXCEPTION 'batch % is no reversal', p_batch USING ERRCODE = 'object_not_in_prerequisite_state';
   END IF;
+  -- A crash of the server empties the staging, and a client behind a pooler need not notice: of rows that are
+  -- gone before they are planned there is no lane that would miss them.
+  IF batch.state = 'staging' AND batch.rows_read IS DISTINCT FROM
+    (SELECT coalesce(sum(l.staged), 0) FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch)
+  THEN
+    RAISE EXCEPTION 'the staged rows of batch % are gone', p_batch USING ERRCODE = 'object_not_in_prerequisite_state', CONSTRAINT = 'staging_lost';
+  END IF;
   PERFORM tokenctl.import_reopen(p_batch, true);
   PERFORM tokenctl.batch_begin(p_batch, jsonb_build_object('total', p_total));
   UPDATE tokenctl.import_batches b SET rows_read = (SELECT coalesce(sum(l.staged), 0) FROM tokenctl.import_lanes l WHERE l.batch_id = p_batch)

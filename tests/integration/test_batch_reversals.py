@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.batch_driver import Client, Row, staged_tables
@@ -103,6 +104,25 @@ def test_a_cut_reversal_is_finished_once(each_db: LedgerDB, done: int) -> None:
     assert imported.rows("SELECT DISTINCT reason FROM tokenctl.token_transactions WHERE batch_id = %s", UNDO) == [
         ("mistake",)
     ]
+    imported.check()
+
+
+@pytest.mark.parametrize("is_planned", [False, True])
+def test_what_a_crash_of_the_server_took_before_the_beginning_is_missed(
+    imported: LedgerDB, *, is_planned: bool
+) -> None:
+    undo = Client(imported, batch="bbbbbbbbbbbb")
+    assert undo.open_reversal("aaaaaaaaaaaa") == "open"
+    if is_planned:  # the lanes are in the log, and may not have come to the disk
+        undo.plan()
+        imported.rows("DELETE FROM tokenctl.import_lanes WHERE batch_id = %s", undo.batch)
+    for part in range(4):  # as a crash leaves unlogged tables
+        imported.rows(f"TRUNCATE tokenctl_staging.batch_{undo.batch}_{part}")
+    if not is_planned:
+        assert undo.plan()["staged"] == 0
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as lost:
+        undo.begin()
+    assert lost.value.diag.constraint_name == "staging_lost"
     imported.check()
 
 

@@ -14,6 +14,13 @@ _CONFIRMED = "tests/cli/test_reverse_confirmed.py"
 
 REVERSALS = (
     Mutation(
+        "a reversal whose staged rows are gone does not begin",
+        _MANY,
+        "IF batch.state = 'staging' AND batch.rows_read IS DISTINCT FROM",
+        "IF false AND batch.rows_read IS DISTINCT FROM",
+        (f"{_REVERSALS}::test_what_a_crash_of_the_server_took_before_the_beginning_is_missed",),
+    ),
+    Mutation(
         "sums are those of the rows",
         _MANY,
         "  EXECUTE format('DELETE FROM %s WHERE part = $1', tokenctl.staging_sums(p_batch)) USING p_part;\n",

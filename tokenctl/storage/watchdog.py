@@ -60,16 +60,20 @@ class Kennel:
     """
 
     def __init__(self) -> None:
-        """Without any, and without a thread."""
+        """As `begin_anew`."""
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Without any, and without a thread; so does a process that was forked off, where nobody lets go of a lock."""
         self._dogs: set[Watchdog] = set()
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._news: SimpleQueue[None] = SimpleQueue()
         self._wakes = math.inf
         self._thread: threading.Thread | None = None
 
     def add(self, dog: Watchdog) -> None:
         """Look after it, from now on."""
-        with self._lock:
+        with self.lock:
             self._dogs.add(dog)
             if self._thread is None or not self._thread.is_alive():  # a signal may have stopped its start
                 thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -80,19 +84,26 @@ class Kennel:
 
     def discard(self, dog: Watchdog) -> None:
         """Look after it no longer; when this returns it cuts nothing any more."""
-        with self._lock:
+        with self.lock:
             self._dogs.discard(dog)
 
     def _watch(self) -> None:
         while True:
-            with self._lock:
+            with self.lock:
                 now = time.monotonic()
                 for dog in [dog for dog in self._dogs if dog.until <= now]:
                     self._dogs.discard(dog)
                     dog.cut()
                 self._wakes = min((dog.until for dog in self._dogs), default=math.inf)
             with contextlib.suppress(Empty):
-                self._news.get(timeout=min(self._wakes - now, _LONGEST_S))
+                self._news.get(timeout=max(0.0, min(self._wakes - now, _LONGEST_S)))
 
 
 KENNEL = Kennel()
+
+
+def _forked() -> None:
+    KENNEL.begin_anew()
+
+
+os.register_at_fork(after_in_child=_forked)

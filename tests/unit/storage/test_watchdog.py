@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.processes import exit_code, forked
 from tests.waiting import until
 from tokenctl.storage import watchdog
 from tokenctl.storage.watchdog import Kennel, Watchdog
@@ -119,6 +120,21 @@ def test_a_thread_whose_start_was_stopped_is_started_again(
     dog = watch(pair[1], 0.01)
     clock.now = 0.01
     until(lambda: dog.fired, "the cut")
+
+
+def test_a_process_that_was_forked_off_watches_by_itself(
+    kennel: Kennel, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    patient = watch(pair[0], 3600)
+
+    def work() -> None:
+        dog = watch(pair[1], 0.01)
+        until(lambda: dog.fired, "the cut")
+
+    with kennel.lock:  # as the thread that watches may have it at that moment
+        child = forked(work)
+    assert exit_code(child) == 0
+    patient.stop()
 
 
 def test_none_watches_nothing(clock: Clock, pair: tuple[socket.socket, socket.socket]) -> None:
