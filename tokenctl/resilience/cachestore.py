@@ -182,7 +182,10 @@ def open_store(directory: Path) -> Store:
         raise StateUnusable(f"{directory} is on a network's file system")
     with os.scandir(directory) as entries:
         for entry in entries:
-            found = entry.stat(follow_symlinks=False)
+            try:
+                found = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:  # of another command, which has closed the cache since
+                continue
             if not stat.S_ISREG(found.st_mode) or found.st_size > _FILE_BYTES:
                 raise Damaged(f"{entry.name} is no file of ours")
     with _private_files():

@@ -99,6 +99,23 @@ def test_nobody_else_can_read_what_is_made(tmp_path: Path) -> None:
     assert {stat.S_IMODE((tmp_path / "a" / "cache" / way).stat().st_mode) for way in (".", "v1")} == {0o700}
 
 
+def test_a_file_that_another_command_takes_away_at_that_moment_is_no_trouble(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "v1" / "cache.db-wal").touch()
+
+    def listed(path: Path) -> contextlib.nullcontext[list[os.DirEntry[str]]]:
+        with scandir(path) as entries:
+            found = list(entries)
+        (path / "cache.db-wal").unlink()
+        return contextlib.nullcontext(found)
+
+    scandir = os.scandir
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", listed)
+        assert run(folder)[1:] == (True, [])
+
+
 def test_a_directory_that_cannot_be_made_is_no_cache() -> None:
     assert "/proc/none" in unusable(Path("/proc/none/cache"))
 
