@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import pty
+import random
 import resource
 import threading
 from collections.abc import Iterator
@@ -260,3 +261,11 @@ def test_a_pause_in_a_non_blocking_pipe_is_not_its_end(tmp_path: Path) -> None:
             assert source.sha256 == hashlib.sha256(TEXT).hexdigest()
         timer.join()
         thread.join()
+
+
+def test_a_compressed_file_is_judged_at_its_opening_as_it_is_later(tmp_path: Path) -> None:
+    """As a whole it is within the ratio; where it grows most it is not."""
+    noise = random.Random(1).randbytes(250_000)  # noqa: S311 — no secret
+    (tmp_path / "g.csv.gz").write_bytes(gzip.compress(b"\n" * 20_000_000 + noise))
+    with pytest.raises(BadData, match=f"more than {MAX_RATIO} times its size"):
+        _open(str(tmp_path / "g.csv.gz"), tmp_path)
