@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -166,17 +167,20 @@ class Import:
 
     def _copy(self, advance: Callable[[int], None]) -> None:
         """Judge the rows, and give the good ones to the database."""
-        from tokenctl.grantfile.check import check, describe
+        from tokenctl.grantfile.check import check
+
+        blocks = check(self.source, self.options.rows)
+        first = next(blocks)  # there is one: a file without a line is refused before
 
         def good() -> Iterator[bytes]:
-            for block in check(self.source, self.options.rows):
+            for block in chain((first,), blocks):
                 self.tally.add(block)
                 for row in block.bad:
                     self._reject(row)
                 advance(block.bytes_read)
                 yield block.copy
 
-        self.store.copy(describe(self.source, self.options.rows).copied, good())
+        self.store.copy(first.columns, good())
 
     def _judge(self) -> None:
         """Refuse now, before anything is posted, or take the bad rows out."""
